@@ -1,0 +1,1 @@
+"""The database's schema, one file a step (Alembic)."""

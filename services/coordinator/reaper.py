@@ -1,0 +1,47 @@
+"""Moves on the jobs that nobody holds any more: lost workers (T9) and passed deadlines (T11)."""
+
+from __future__ import annotations
+
+import time
+
+from sqlalchemy import Engine
+
+from services.coordinator.loop import log
+from shared.events import EventPublisher
+from shared.family import Family
+from shared.jobs.upkeep import Budget, Moved, expire, reap_expired
+from shared.settings import Settings
+
+
+class Reaper:
+    """T9 and T11. It works only after one lease of its own uptime, so that living workers can prolong theirs first."""
+
+    def __init__(self, settings: Settings, families: dict[str, Family], engine: Engine, events: EventPublisher) -> None:
+        self._settings, self._engine, self._events = settings, engine, events
+        self._max_runtimes = {family.name: family.max_runtime for family in families.values()}
+        self._budget = reap_budget(settings)
+        self._since = time.monotonic()
+
+    def round(self) -> None:
+        """One look at all leases and deadlines."""
+        with self._engine.begin() as connection:
+            moved = expire(connection, self._settings.result_ttl_seconds)
+            if time.monotonic() - self._since >= self._settings.lease_seconds:
+                moved += reap_expired(connection, self._budget, self._settings.lease_seconds, self._max_runtimes)
+        self._tell(moved)
+
+    def _tell(self, moved: list[Moved]) -> None:
+        for job in moved:
+            log.warning("job moved on", job=str(job.id), state=job.state)
+        if moved:
+            self._events.changed(*(job.id for job in moved))
+
+
+def reap_budget(settings: Settings) -> Budget:
+    """How many crashes and failures a job may have before it fails."""
+    return Budget(
+        max_crashes=settings.max_crashes,
+        max_failures=settings.max_failures,
+        pause=settings.backoff_seconds,
+        ttl=settings.result_ttl_seconds,
+    )

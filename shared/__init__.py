@@ -1,0 +1,1 @@
+"""Vocabulary that services and workers share; imports neither."""

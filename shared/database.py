@@ -1,0 +1,43 @@
+"""Connections of the synchronous processes (psycopg2 through SQLAlchemy), and the base of every table."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine, MetaData, create_engine
+from sqlalchemy.orm import DeclarativeBase
+
+NAMES = {
+    "ck": "%(table_name)s_%(constraint_name)s",
+    "fk": "%(table_name)s_%(column_0_name)s_fkey",
+    "pk": "%(table_name)s_pkey",
+    "uq": "%(table_name)s_%(column_0_name)s_key",
+}
+
+
+class Base(DeclarativeBase):
+    """Base of every table; constraint names follow Postgres's own habit."""
+
+    metadata = MetaData(naming_convention=NAMES)
+
+
+def sqlalchemy_url(url: str) -> str:
+    """`postgresql://…` as SQLAlchemy wants it, for psycopg2."""
+    return "postgresql+psycopg2://" + url.split("://", 1)[1]
+
+
+def open_database(url: str, *, pool_size: int = 4, name: str = "atelier") -> Engine:
+    """A pool that notices dead connections, gives up on a lock after 2 s and on a connection after 5 s."""
+    return create_engine(
+        sqlalchemy_url(url),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_pre_ping=True,
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "application_name": name,
+            "connect_timeout": 5,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "options": "-c lock_timeout=2000 -c timezone=UTC",
+        },
+    )

@@ -1,0 +1,109 @@
+"""What a model family declares about itself, with no torch: the gateway draws routes, docs and limits from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_SEED = 2**63 - 1
+
+Priority = Annotated[int, Field(ge=0, le=9, description="0 to 9; higher goes first. The header X-Priority does the same.")]
+
+
+class Schema(BaseModel):
+    """Base of every request and reply: unknown fields, NaN and silent conversions are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class JobInput(Schema):
+    """Fields that every operation's JSON object accepts besides its own."""
+
+    priority: Priority | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A name in the catalog: weights (`kind` "model") or a LoRA ("adapter"); `field` is where the request names it."""
+
+    kind: str
+    name: str
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a worker found on its disk and can serve."""
+
+    kind: str
+    name: str
+    title: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CompletedJob:
+    """What `Operation.reply` shapes: a completed job's input and output, and the bytes of its files by name."""
+
+    id: str
+    input: Mapping[str, Any]
+    output: Mapping[str, Any]
+    files: Mapping[str, bytes]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing a family does.
+
+    `accepts` tells from a parsed JSON body whether this operation is meant, since several may share a path.
+    `parse` turns that body into `input` (identity for objects; arrays are wrapped by the operation).
+    `resolve` fixes what the client left open (a random seed, the default model) before the job is accepted, so that
+    every attempt makes the same thing. `models` names what a resolved request needs, so that a request for a model
+    that no worker has is refused at once.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    input: type[BaseModel]
+    reply_schema: type[BaseModel]
+    reply: Callable[[CompletedJob], Mapping[str, Any]]
+    summary: str
+    description: str
+    examples: Mapping[str, Any]
+    body_schema: type[BaseModel] | None = None
+    accepts: Callable[[object], bool] = field(default=lambda body: isinstance(body, dict))
+    parse: Callable[[Any], Any] = field(default=lambda body: body)
+    resolve: Callable[[Any], Any] = field(default=lambda request: request)
+    models: Callable[[Any], tuple[ModelRef, ...]] = field(default=lambda _: ())
+    reply_needs_files: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A room of models: its queue, its operations, the longest that one attempt may run (seconds).
+
+    `discover` lists the models that lie on this machine's disk; workers report them, the gateway never calls it.
+    """
+
+    name: str
+    title: str
+    max_runtime: float
+    operations: tuple[Operation, ...]
+    discover: Callable[[], tuple[ModelCard, ...]]
+    examples: tuple[Mapping[str, str], ...] = ()
+
+    @property
+    def queue(self) -> str:
+        """The Celery queue that carries this family's doorbells."""
+        return f"atelier.{self.name}"
+
+    def operation(self, name: str) -> Operation:
+        """The operation of this name; KeyError if there is none."""
+        for operation in self.operations:
+            if operation.name == name:
+                return operation
+        raise KeyError(name)

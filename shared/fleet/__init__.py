@@ -1,0 +1,1 @@
+"""The workers as they report themselves, and the models that they can serve."""

@@ -1,0 +1,111 @@
+"""What the holder of an attempt may write (T4 to T8). Every statement names the attempt: a zombie changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, bindparam, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+MINE = "id = :id AND state = 'running' AND attempt = :attempt"
+RELEASED = "lease_owner = NULL, lease_expires_at = NULL, dispatched_at = NULL"
+
+BEAT = text(f"""
+UPDATE jobs SET lease_expires_at = now() + make_interval(secs => :lease), progress = coalesce(:progress, progress)
+WHERE {MINE} AND lease_owner = :worker
+RETURNING cancel_requested_at IS NOT NULL AS cancelled, coalesce(deadline_at <= now(), false) AS expired
+""").bindparams(bindparam("progress", type_=JSONB(none_as_null=True)))
+
+PUBLISH = text(f"""
+UPDATE jobs SET state = 'completed', result_attempt = attempt, output = :output, manifest = :manifest,
+    finished_at = now(), purge_after = now() + make_interval(secs => :ttl), progress = NULL, {RELEASED}
+WHERE {MINE} AND cancel_requested_at IS NULL
+RETURNING id
+""").bindparams(bindparam("output", type_=JSONB), bindparam("manifest", type_=JSONB))
+
+STOP = text(f"""
+UPDATE jobs SET state = CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE :state END,
+    error = CASE WHEN cancel_requested_at IS NOT NULL THEN NULL ELSE :error END,
+    errors = CASE WHEN cancel_requested_at IS NOT NULL THEN errors ELSE errors || jsonb_build_array(CAST(:error AS jsonb)) END,
+    finished_at = now(), purge_after = now() + make_interval(secs => :ttl), {RELEASED}
+WHERE {MINE}
+RETURNING state
+""").bindparams(bindparam("error", type_=JSONB(none_as_null=True)))
+
+# The new state is worked out once and used three times.
+RETRY = text(f"""
+UPDATE jobs SET failures = failures + 1, state = v.next, error = :error, errors = errors || jsonb_build_array(CAST(:error AS jsonb)),
+    finished_at = CASE WHEN v.next = 'queued' THEN NULL ELSE now() END,
+    purge_after = CASE WHEN v.next = 'queued' THEN NULL ELSE now() + make_interval(secs => :ttl) END,
+    run_after = now() + make_interval(secs => least(:cap, :base * power(4, failures)) * (0.8 + 0.4 * random())),
+    progress = NULL, {RELEASED}
+FROM (SELECT id AS job, CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
+        WHEN failures + 1 >= :max_failures THEN 'failed' ELSE 'queued' END AS next
+      FROM jobs WHERE {MINE} FOR UPDATE) v
+WHERE id = v.job
+RETURNING state
+""").bindparams(bindparam("error", type_=JSONB))
+
+DRAIN = text(f"""
+UPDATE jobs SET drains = drains + 1, run_after = now(), progress = NULL,
+    state = CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE 'queued' END,
+    finished_at = CASE WHEN cancel_requested_at IS NOT NULL THEN now() END,
+    purge_after = CASE WHEN cancel_requested_at IS NOT NULL THEN now() + make_interval(secs => :ttl) END, {RELEASED}
+WHERE {MINE}
+RETURNING state
+""")
+
+
+class Pulse(StrEnum):
+    """What a heartbeat hears back."""
+
+    GO_ON = "go on"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The fencing token: this worker's attempt of this job."""
+
+    id: UUID
+    number: int
+    worker: str
+
+    def _keys(self) -> dict[str, Any]:
+        return {"id": self.id, "attempt": self.number}
+
+    def beat(self, connection: Connection, lease: float, progress: dict[str, Any] | None) -> Pulse:
+        """T4: prolong the lease and note the progress; says whether to go on."""
+        values = self._keys() | {"worker": self.worker, "lease": lease, "progress": progress}
+        row = connection.execute(BEAT, values).one_or_none()
+        if row is None:
+            return Pulse.LOST
+        if row.cancelled:
+            return Pulse.CANCELLED
+        return Pulse.EXPIRED if row.expired else Pulse.GO_ON
+
+    def publish(self, connection: Connection, output: Any, manifest: list[dict[str, Any]], ttl: float) -> bool:
+        """T5: make this attempt's files the result; False if the job was cancelled or is no longer ours."""
+        values = self._keys() | {"output": output, "manifest": manifest, "ttl": ttl}
+        return connection.execute(PUBLISH, values).one_or_none() is not None
+
+    def stop(self, connection: Connection, state: str, error: dict[str, Any] | None, ttl: float) -> str | None:
+        """T6: end the job for good (a wish to cancel wins); the state it got, None if it is no longer ours."""
+        values = self._keys() | {"state": state, "error": error, "ttl": ttl}
+        return connection.execute(STOP, values).scalar_one_or_none()
+
+    def retry(
+        self, connection: Connection, error: dict[str, Any], *, max_failures: int, base: float, cap: float, ttl: float
+    ) -> str | None:
+        """T7: count a failure and queue the job again after a backoff of base·4^failures (± 20 %), or fail it."""
+        values = self._keys() | {"error": error, "max_failures": max_failures, "base": base, "cap": cap, "ttl": ttl}
+        return connection.execute(RETRY, values).scalar_one_or_none()
+
+    def drain(self, connection: Connection, ttl: float) -> str | None:
+        """T8: hand the job back because this worker stops; counts as no failure."""
+        return connection.execute(DRAIN, self._keys() | {"ttl": ttl}).scalar_one_or_none()

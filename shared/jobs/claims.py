@@ -1,0 +1,84 @@
+"""How queued jobs reach a worker: the dispatcher rings for them (T2), a worker claims them (T3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+# Priority first, then turns, so that a heavy owner's tenth job waits for a light owner's first; then age.
+ORDER = "priority DESC, turn, id"
+
+RING = text(f"""
+UPDATE jobs SET dispatched_at = now(), dispatch_no = dispatch_no + 1
+WHERE id IN (
+    SELECT id FROM jobs
+    WHERE state = 'queued' AND family = :family AND run_after <= now()
+      AND (dispatched_at IS NULL OR dispatched_at < now() - make_interval(secs => :unanswered))
+    ORDER BY {ORDER} LIMIT :need FOR UPDATE SKIP LOCKED)
+RETURNING id, dispatch_no
+""")
+
+UNRING = text("UPDATE jobs SET dispatched_at = NULL WHERE id = ANY(:ids) AND state = 'queued'")
+
+CLAIMED = """
+state = 'running', attempt = attempt + 1, lease_owner = :worker, progress = NULL, dispatched_at = NULL,
+started_at = coalesce(started_at, now()), attempt_started_at = now(),
+lease_expires_at = now() + make_interval(secs => :lease)
+"""
+READY = "state = 'queued' AND run_after <= now() AND (deadline_at IS NULL OR deadline_at > now())"
+RETURNED = "RETURNING id, owner, family, operation, input, attempt, extract(epoch FROM deadline_at - now()) AS remaining"
+
+CLAIM = text(f"UPDATE jobs SET {CLAIMED} WHERE id = :id AND {READY} {RETURNED}")
+
+CLAIM_NEXT = text(f"""
+UPDATE jobs SET {CLAIMED}
+WHERE id = (SELECT id FROM jobs WHERE family = :family AND {READY} ORDER BY {ORDER} LIMIT 1 FOR UPDATE SKIP LOCKED)
+{RETURNED}
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Doorbell:
+    """What the dispatcher publishes for one job; `number` counts how often it rang."""
+
+    job_id: UUID
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's right to one attempt. `remaining` is the time to the deadline in seconds, if there is one."""
+
+    id: UUID
+    owner: str
+    family: str
+    operation: str
+    input: dict[str, Any]
+    attempt: int
+    remaining: float | None
+
+
+def ring(connection: Connection, family: str, need: int, unanswered: float) -> list[Doorbell]:
+    """T2: mark up to `need` jobs as dispatched; those that nobody answered for `unanswered` seconds ring again."""
+    rows = connection.execute(RING, {"family": family, "need": need, "unanswered": unanswered})
+    return [Doorbell(row.id, row.dispatch_no) for row in rows]
+
+
+def unring(connection: Connection, bells: list[Doorbell]) -> None:
+    """The doorbells could not be published: ring for these jobs again at the next round."""
+    connection.execute(UNRING, {"ids": [bell.job_id for bell in bells]})
+
+
+def claim(connection: Connection, job_id: UUID, worker: str, lease: float) -> Claim | None:
+    """T3: take this job if it is still queued and due, else None (a late, doubled or forged doorbell)."""
+    row = connection.execute(CLAIM, {"id": job_id, "worker": worker, "lease": lease}).one_or_none()
+    return Claim(**row._mapping) if row else None
+
+
+def claim_next(connection: Connection, family: str, worker: str, lease: float) -> Claim | None:
+    """Take the family's next due job without waiting for its doorbell, so that a busy worker never runs dry."""
+    row = connection.execute(CLAIM_NEXT, {"family": family, "worker": worker, "lease": lease}).one_or_none()
+    return Claim(**row._mapping) if row else None

@@ -1,0 +1,156 @@
+"""What the gateway reads and asks of a job (asyncpg). Every statement names the owner: a foreign id is an unknown one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from shared.jobs.notices import CANCEL_CHANNEL
+
+
+
+COLUMNS = """id, family, operation, state, priority, turn, attempt, failures, progress, error, created_at, started_at,
+finished_at, run_after, deadline_at, cancel_requested_at, purged, now() AS now"""
+
+STATUS = f"SELECT {COLUMNS} FROM jobs WHERE id = $1 AND owner = $2 AND deleted_at IS NULL"
+STATES = "SELECT id, state FROM jobs WHERE id = ANY($1::uuid[])"
+RESULT = f"SELECT {COLUMNS}, input, output, manifest FROM jobs WHERE id = $1 AND owner = $2 AND deleted_at IS NULL"
+
+AHEAD = """
+SELECT count(*) FROM (
+    SELECT 1 FROM jobs WHERE state = 'queued' AND family = $1
+        AND (priority > $2 OR (priority = $2 AND (turn, id) < ($3, $4))) LIMIT $5) n
+"""
+
+# One statement: between two, the job could start.
+CANCEL = f"""
+WITH wished AS (
+    UPDATE jobs SET cancel_requested_at = coalesce(cancel_requested_at, now()),
+        state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE state END,
+        finished_at = CASE WHEN state = 'queued' THEN now() END,
+        purge_after = CASE WHEN state = 'queued' THEN now() + make_interval(secs => $3) END
+    WHERE id = $1 AND owner = $2 AND state IN ('queued', 'running') AND deleted_at IS NULL
+    RETURNING id, state)
+SELECT state, pg_notify('{CANCEL_CHANNEL}', id::text) FROM wished
+"""
+
+DELETE = """
+UPDATE jobs SET deleted_at = now(), purge_after = now(), purged = NULL
+WHERE id = $1 AND owner = $2 AND deleted_at IS NULL AND state NOT IN ('queued', 'running') RETURNING id
+"""
+
+LIST = f"""
+SELECT {COLUMNS} FROM jobs
+WHERE owner = $1 AND deleted_at IS NULL AND ($2::uuid IS NULL OR id < $2)
+    AND ($3::text[] IS NULL OR state = ANY($3)) AND ($4::text IS NULL OR family = $4)
+    AND ($5::text IS NULL OR operation = $5)
+ORDER BY id DESC LIMIT $6
+"""
+
+COUNTED_AHEAD = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job as the gateway shows it. `now` is the database's clock at the time of reading."""
+
+    id: UUID
+    family: str
+    operation: str
+    state: str
+    priority: int
+    turn: int
+    attempt: int
+    failures: int
+    progress: dict[str, Any] | None
+    error: dict[str, Any] | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    run_after: datetime
+    deadline_at: datetime | None
+    cancel_requested_at: datetime | None
+    purged: str | None
+    now: datetime
+
+    @property
+    def finished(self) -> bool:
+        return self.finished_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultView:
+    """A job with what it was asked and what it made; `manifest` lists its files."""
+
+    job: JobView
+    input: dict[str, Any]
+    output: dict[str, Any]
+    manifest: list[dict[str, Any]]
+
+
+def _loads(text: str | None) -> Any:
+    return json.loads(text) if text is not None else None
+
+
+def _view(row: asyncpg.Record) -> JobView:
+    values = dict(row)
+    values["progress"], values["error"] = _loads(row["progress"]), _loads(row["error"])
+    return JobView(**values)
+
+
+class JobQueries:
+    """Reads and wishes of owners. Its pool is not the one that submits use: status works while submits wait."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def get(self, job_id: UUID, owner: str) -> JobView | None:
+        """The owner's job, or None."""
+        row = await self._pool.fetchrow(STATUS, job_id, owner)
+        return _view(row) if row else None
+
+    async def result(self, job_id: UUID, owner: str) -> ResultView | None:
+        """The owner's job with input, output and manifest (empty unless completed), or None."""
+        row = await self._pool.fetchrow(RESULT, job_id, owner)
+        if row is None:
+            return None
+        values = dict(row)
+        extra = {name: _loads(values.pop(name)) for name in ("input", "output", "manifest")}
+        values["progress"], values["error"] = _loads(row["progress"]), _loads(row["error"])
+        return ResultView(JobView(**values), extra["input"], extra["output"] or {}, extra["manifest"] or [])
+
+    async def states(self, job_ids: Sequence[UUID]) -> dict[UUID, str]:
+        """States by id, for those who already hold the ids (waiting requests); unknown ids are left out."""
+        return {row["id"]: row["state"] for row in await self._pool.fetch(STATES, job_ids)}
+
+    async def ahead(self, job: JobView) -> int:
+        """How many queued jobs go before this one, counted up to COUNTED_AHEAD."""
+        return int(await self._pool.fetchval(AHEAD, job.family, job.priority, job.turn, job.id, COUNTED_AHEAD))
+
+    async def cancel(self, job_id: UUID, owner: str, ttl: float) -> str | None:
+        """T10: the state after the wish ("cancelled", or "running" until the worker stops); None if it had ended."""
+        return await self._pool.fetchval(CANCEL, job_id, owner, ttl)
+
+    async def delete(self, job_id: UUID, owner: str) -> bool:
+        """Forget an ended job: it disappears at once, the janitor removes its files."""
+        return await self._pool.fetchval(DELETE, job_id, owner) is not None
+
+    async def page(
+        self,
+        owner: str,
+        *,
+        before: UUID | None,
+        states: Sequence[str] | None,
+        family: str | None,
+        operation: str | None,
+        limit: int,
+    ) -> list[JobView]:
+        """The owner's jobs, newest first, older than `before`."""
+        rows = await self._pool.fetch(LIST, owner, before, states, family, operation, limit)
+        return [_view(row) for row in rows]

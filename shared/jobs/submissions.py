@@ -1,0 +1,289 @@
+"""T1 on asyncpg: submits that wait at the same moment share one transaction, hence one flush to disk.
+
+A batch forms while the last one is being committed; there is no timer, so an idle gateway answers at once.
+In the transaction: (a) idempotency keys are claimed, (b) the counters' advisory locks are taken, (c) live jobs are
+counted, (d) the rows are inserted. READ COMMITTED throughout: each statement sees what the locks waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from shared.errors import AtelierError, Conflict, IdempotencyMismatch, QueueFull, RateLimited, Unavailable
+
+MAX_BATCH = 256
+OWNER_LOCK, FAMILY_LOCK = 1, 2
+
+CLAIM_KEYS = """
+INSERT INTO idempotency_keys (owner, key, fingerprint, job_id)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::uuid[])
+ON CONFLICT DO NOTHING RETURNING owner, key
+"""
+READ_KEYS = """
+SELECT k.owner, k.key, k.fingerprint, k.job_id FROM idempotency_keys k
+JOIN unnest($1::text[], $2::text[]) AS w(owner, key) USING (owner, key)
+"""
+FREE_KEYS = "DELETE FROM idempotency_keys k USING unnest($1::text[], $2::text[]) AS w(owner, key) WHERE (k.owner, k.key) = (w.owner, w.key)"
+LOCK = "SELECT pg_advisory_xact_lock($1, hashtext(name)) FROM (SELECT unnest($2::text[]) AS name ORDER BY 1) n"
+# Counting stops at the limit: a long queue costs no more than the limit itself.
+COUNT_OWNER = "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE owner = $1 AND state IN ('queued','running') LIMIT $2) n"
+COUNT_FAMILY = "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE family = $1 AND state = 'queued' LIMIT $2) n"
+
+# A job's turn is one after its owner's last in this family and priority, and never before the turn now being served:
+# start-time fair queuing (Goyal, Vin, Cheng 1996) with every job of weight one.
+INSERT = """
+WITH new AS (
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::jsonb[], $7::float8[])
+        WITH ORDINALITY AS n(id, owner, family, operation, priority, input, deadline, place)
+), base AS (
+    SELECT owner, family, priority, greatest(
+        (SELECT max(turn) FROM jobs j WHERE j.state = 'queued' AND j.family = g.family
+            AND j.priority = g.priority AND j.owner = g.owner),
+        (SELECT min(turn) - 1 FROM jobs j WHERE j.state = 'queued' AND j.family = g.family
+            AND j.priority = g.priority), 0) AS turn
+    FROM (SELECT DISTINCT owner, family, priority FROM new) g
+)
+INSERT INTO jobs (id, owner, family, operation, priority, input, deadline_at, turn)
+SELECT n.id, n.owner, n.family, n.operation, n.priority, n.input, now() + make_interval(secs => n.deadline),
+    b.turn + row_number() OVER (PARTITION BY n.owner, n.family, n.priority ORDER BY n.place)
+FROM new n JOIN base b USING (owner, family, priority)
+"""
+
+
+@dataclass(slots=True)
+class Submission:
+    """A validated request on its way into the table. `fingerprint` is set with `key` only."""
+
+    id: UUID
+    owner: str
+    family: str
+    operation: str
+    priority: int
+    input: str
+    deadline: float
+    key: str | None = None
+    fingerprint: bytes | None = None
+    outcome: asyncio.Future[Receipt] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def name(self) -> tuple[str, str | None]:
+        """The idempotency key within its owner."""
+        return self.owner, self.key
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The job that a submit made, or the one that an earlier submit with the same key made."""
+
+    job_id: UUID
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Live jobs an owner may have, and queued jobs a family may have; 0 means no limit."""
+
+    per_owner: int
+    per_family: int
+
+
+class Submitter:
+    """Accepts jobs durably; `on_commit` hears which families have new work, after the commit."""
+
+    def __init__(self, pool: asyncpg.Pool, limits: Limits, on_commit: Callable[[set[str]], None]) -> None:
+        self._pool, self._limits, self._on_commit = pool, limits, on_commit
+        self._waiting: list[Submission] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def submit(self, submission: Submission) -> Receipt:
+        """Commit the job and return its receipt; raises the AtelierError that the client is to see."""
+        self._waiting.append(submission)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._drain())
+        return await submission.outcome
+
+    async def close(self) -> None:
+        """Wait until everything that was accepted is committed."""
+        if self._task is not None:
+            await self._task
+
+    async def _drain(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            try:
+                await self._commit(batch)
+            except asyncpg.DataError:
+                await self._one_by_one(batch)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+                self._refuse(batch, error)
+
+    async def _one_by_one(self, batch: list[Submission]) -> None:
+        """One row that Postgres refuses must not take its neighbours with it."""
+        for submission in batch:
+            try:
+                await self._commit([submission])
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+                self._refuse([submission], error)
+
+    def _refuse(self, batch: list[Submission], error: Exception) -> None:
+        for submission in batch:
+            if not submission.outcome.done():
+                submission.outcome.set_exception(_translated(error))
+
+    async def _commit(self, batch: list[Submission]) -> None:
+        async with self._pool.acquire() as connection:
+            async with connection.transaction():
+                round_ = _Round(connection, self._limits)
+                accepted = await round_.run(batch)
+        if accepted:
+            self._on_commit({submission.family for submission in accepted})
+        for submission in batch:
+            if not submission.outcome.done():  # else its request was cancelled; the job stands all the same
+                _settle(submission, round_)
+
+
+class _Round:
+    """One batch inside its transaction."""
+
+    def __init__(self, connection: asyncpg.Connection, limits: Limits) -> None:
+        self._db, self._limits = connection, limits
+        self.refused: dict[UUID, AtelierError] = {}
+        self.earlier: dict[UUID, UUID] = {}
+
+    async def run(self, batch: list[Submission]) -> list[Submission]:
+        """The submissions whose rows were inserted; the others are in `refused` or `earlier`."""
+        fresh = await self._claim_keys(batch)
+        admitted = await self._admit(fresh)
+        await self._free_keys([s for s in fresh if s.id in self.refused])
+        self._follow_same_batch(batch)
+        if admitted:
+            await self._insert(admitted)
+        return admitted
+
+    async def _claim_keys(self, batch: list[Submission]) -> list[Submission]:
+        keyed = {s.name: s for s in reversed(batch) if s.key is not None}
+        if not keyed:
+            return batch
+        # In one order everywhere: two gateways that claim the same keys must not wait for each other crosswise.
+        rows = [(s.owner, s.key, s.fingerprint, s.id) for _, s in sorted(keyed.items())]
+        won = {tuple(r) for r in await self._db.fetch(CLAIM_KEYS, *_columns(rows))}
+        taken = [s for name, s in keyed.items() if name not in won]
+        if taken:
+            await self._follow(taken)
+        return [s for s in batch if s.key is None or (keyed[s.name] is s and s.name in won)]
+
+    async def _follow(self, taken: list[Submission]) -> None:
+        rows = await self._db.fetch(READ_KEYS, [s.owner for s in taken], [s.key for s in taken])
+        known = {(r["owner"], r["key"]): r for r in rows}
+        for submission in taken:
+            row = known.get(submission.name)
+            if row is None:  # its row was forgotten between the two statements
+                self.refused[submission.id] = Conflict("A request with this Idempotency-Key is in flight; try again.")
+            else:
+                self._replay(submission, row["fingerprint"], row["job_id"])
+
+    def _replay(self, submission: Submission, fingerprint: bytes, job_id: UUID) -> None:
+        if fingerprint == submission.fingerprint:
+            self.earlier[submission.id] = job_id
+        else:
+            self.refused[submission.id] = IdempotencyMismatch(
+                "This Idempotency-Key was used with a different request.", details={"field": "Idempotency-Key"}
+            )
+
+    def _follow_same_batch(self, batch: list[Submission]) -> None:
+        """Several requests with one key in one batch: the later ones share the first one's fate."""
+        first: dict[tuple[str, str | None], Submission] = {}
+        for submission in batch:
+            if submission.key is None:
+                continue
+            leader = first.setdefault(submission.name, submission)
+            if leader is submission or submission.id in self.refused:
+                continue
+            if leader.id in self.refused:
+                self.refused[submission.id] = self.refused[leader.id]
+            else:
+                job_id = self.earlier.get(leader.id, leader.id)
+                self._replay(submission, leader.fingerprint or b"", job_id)
+
+    async def _admit(self, fresh: list[Submission]) -> list[Submission]:
+        room_owner = await self._room(OWNER_LOCK, COUNT_OWNER, self._limits.per_owner, [s.owner for s in fresh])
+        room_family = await self._room(FAMILY_LOCK, COUNT_FAMILY, self._limits.per_family, [s.family for s in fresh])
+        admitted = []
+        for submission in fresh:
+            if room_owner and room_owner[submission.owner] <= 0:
+                self.refused[submission.id] = _too_many(self._limits.per_owner)
+            elif room_family and room_family[submission.family] <= 0:
+                self.refused[submission.id] = _queue_full(submission.family, self._limits.per_family)
+            else:
+                room_owner[submission.owner] -= 1
+                room_family[submission.family] -= 1
+                admitted.append(submission)
+        return admitted
+
+    async def _room(self, lock: int, count: str, limit: int, names: list[str]) -> Counter[str]:
+        """How many more jobs each name may have; empty if there is no limit."""
+        room: Counter[str] = Counter()
+        if limit and names:
+            distinct = sorted(set(names))
+            await self._db.execute(LOCK, lock, distinct)
+            for name in distinct:
+                room[name] = limit - await self._db.fetchval(count, name, limit)
+        return room
+
+    async def _free_keys(self, refused: list[Submission]) -> None:
+        keyed = [s for s in refused if s.key is not None]
+        if keyed:
+            await self._db.execute(FREE_KEYS, [s.owner for s in keyed], [s.key for s in keyed])
+
+    async def _insert(self, admitted: list[Submission]) -> None:
+        rows = [(s.id, s.owner, s.family, s.operation, s.priority, s.input, s.deadline) for s in admitted]
+        await self._db.execute(INSERT, *_columns(rows))
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _settle(submission: Submission, round_: _Round) -> None:
+    if error := round_.refused.get(submission.id):
+        submission.outcome.set_exception(error)
+    else:
+        earlier = round_.earlier.get(submission.id)
+        submission.outcome.set_result(Receipt(earlier or submission.id, replayed=earlier is not None))
+
+
+def _too_many(limit: int) -> AtelierError:
+    return RateLimited(
+        f"You already have {limit} jobs queued or running.",
+        details={"limit": limit, "current": limit},
+        headers={"Retry-After": "10"},
+    )
+
+
+def _queue_full(family: str, limit: int) -> AtelierError:
+    return QueueFull(
+        f"The {family} queue is full ({limit} jobs).",
+        details={"limit": limit, "current": limit, "family": family},
+        headers={"Retry-After": "10"},
+    )
+
+
+def _translated(error: Exception) -> AtelierError:
+    if isinstance(error, asyncpg.LockNotAvailableError):
+        return Conflict("Another request of yours is being accepted; try again.", headers={"Retry-After": "1"})
+    return Unavailable(
+        "The job could not be stored; try again with the same Idempotency-Key.", headers={"Retry-After": "2"}
+    )
+
+
+def encode_input(value: Any) -> str:
+    """JSON as the row stores it."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,130 @@
+"""Every setting of every process, read from the environment once at start.
+
+Addresses of real services keep their customary names (`DATABASE_URL`, `REDIS_URL`, `STORAGE_URL`); all others
+start with `ATELIER_`. An unknown `ATELIER_…` variable stops the process, by name: a typo must not pass for a setting.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "ATELIER_"
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+LOCAL_ONLY = {"ATELIER_HOME"}  # read by the local stack before settings exist
+
+
+def _named(name: str) -> Any:
+    """A field that is read from exactly this environment variable."""
+    return Field(validation_alias=AliasChoices(name))
+
+
+class Settings(BaseSettings):
+    """Field `x` is read from `ATELIER_X` unless another name is given. Times are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", populate_by_name=True, hide_input_in_errors=True)
+
+    # Where the truth, the doorbells and the artifacts live.
+    database_url: str = _named("DATABASE_URL")
+    redis_url: str = _named("REDIS_URL")
+    storage_url: str = _named("STORAGE_URL")
+    s3_endpoint_url: str | None = None
+    s3_region: str = "us-east-1"
+
+    # HTTP
+    host: str = "127.0.0.1"
+    port: PositiveInt = 8000
+    gateway_processes: PositiveInt = 1
+    enable_auth: bool = Field(False, validation_alias=AliasChoices("ENABLE_AUTH"))
+    public_without_auth: bool = False
+    flower_url: str | None = None
+    max_json_bytes: PositiveInt = 1_000_000
+    max_wait: PositiveInt = 600
+    database_pool_size: PositiveInt = 16
+
+    # Limits: 0 means none.
+    queue_size: int = Field(100, ge=0, description="live queued jobs per family; above it 503 queue_full")
+    max_live_jobs: int = Field(1000, ge=0, description="queued and running jobs per owner; above it 429")
+
+    # The job's path (`shared/jobs/`). Tests shorten these.
+    lease_seconds: PositiveFloat = 60
+    heartbeat_seconds: PositiveFloat = 15
+    stall_seconds: PositiveFloat = 600
+    reap_seconds: PositiveFloat = 10
+    redispatch_seconds: PositiveFloat = 60
+    unclaimed_seconds: PositiveFloat = 3
+    backoff_seconds: PositiveFloat = 5
+    backoff_cap_seconds: PositiveFloat = 600
+    drain_seconds: PositiveFloat = 60
+    dispatch_window: PositiveInt = 20
+    max_failures: PositiveInt = 3
+    max_crashes: PositiveInt = 2
+    deadline_seconds: PositiveFloat = 86_400
+    result_ttl_seconds: PositiveFloat = 7 * 86_400
+    purge_grace_seconds: PositiveFloat = 900
+    idempotency_seconds: PositiveFloat = 86_400
+
+    # Workers
+    device: str = Field("auto", validation_alias=AliasChoices("DEVICE"), description="auto, cpu, cuda, cuda:1, …")
+    families: Annotated[tuple[str, ...], NoDecode] = ()
+    extra_families: Annotated[tuple[str, ...], NoDecode] = ()
+    models_dir: Path = Path("models")
+    image_model: str = "house-shapes"
+    memory_fraction: float = Field(0.8, gt=0, le=1)
+
+    # Logs
+    log_level: str = Field("INFO", validation_alias=AliasChoices("LOG_LEVEL"))
+    log_json: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for name in ("families", "extra_families"):
+            if isinstance(values.get(name), str):
+                values[name] = tuple(part.strip() for part in values[name].split(",") if part.strip())
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.lease_seconds < 4 * self.heartbeat_seconds:
+            raise ValueError("ATELIER_LEASE_SECONDS must be at least four times ATELIER_HEARTBEAT_SECONDS")
+        if self.host not in LOOPBACK and not self.enable_auth and not self.public_without_auth:
+            raise ValueError(
+                f"ATELIER_HOST={self.host} is reachable by others while ENABLE_AUTH is false; "
+                "set ATELIER_PUBLIC_WITHOUT_AUTH=true as well if that is meant"
+            )
+        return self
+
+
+def environment_names() -> set[str]:
+    """Every environment variable that some process reads."""
+    names = set(LOCAL_ONLY)
+    for name, field in Settings.model_fields.items():
+        alias = field.validation_alias
+        if isinstance(alias, AliasChoices):
+            names.update(str(choice) for choice in alias.choices)
+        else:
+            names.add(PREFIX + name.upper())
+    return names
+
+
+def unknown_names(environment: Mapping[str, str]) -> list[str]:
+    """`ATELIER_…` variables that no setting reads."""
+    return sorted(name for name in environment if name.startswith(PREFIX) and name not in environment_names())
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """This process's settings; exits with one line that names what is wrong."""
+    if unknown := unknown_names(os.environ):
+        raise SystemExit(f"unknown setting: {', '.join(unknown)}")
+    try:
+        return Settings()  # type: ignore[call-arg]
+    except ValueError as error:
+        raise SystemExit(f"settings: {error}") from None

@@ -1,0 +1,1 @@
+"""Artifacts: one interface, a local folder and S3 behind it."""

@@ -1,0 +1,1 @@
+"""Workers: Celery hears doorbells, the runtime executes jobs, one folder a model family."""

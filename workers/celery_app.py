@@ -1,0 +1,20 @@
+"""The Celery application of workers and Flower."""
+
+from __future__ import annotations
+
+from celery import Celery
+from celery.signals import setup_logging
+
+from shared.logging import configure_logging
+from shared.queue import celery_settings
+from shared.settings import get_settings
+from workers.families import served_families
+
+settings = get_settings()
+app = Celery("atelier", broker=settings.redis_url, include=["workers.tasks"])
+app.conf.update(celery_settings({family.name: family.queue for family in served_families().values()}))
+
+
+@setup_logging.connect
+def _logging(**_: object) -> None:
+    configure_logging("worker", level=settings.log_level, json_lines=settings.log_json)

@@ -1,0 +1,64 @@
+"""The child process that holds the device: its connections and its executor, made after the spawn."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from functools import lru_cache
+from typing import Any
+
+from celery.signals import worker_process_init
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.database import open_database
+from shared.events import EventPublisher
+from shared.fleet.reports import report_resident
+from shared.logging import get_logger
+from shared.settings import get_settings
+from shared.storage.open import open_storage
+from workers.runtime.devices import choose_device, describe_device
+from workers.runtime.executor import Executor
+from workers.runtime.residency import Residency
+
+log = get_logger(__name__)
+
+
+def worker_name(parent: int) -> str:
+    """The worker's name in the fleet: its host and the pid of its parent process."""
+    return f"{socket.gethostname()}-{parent}"
+
+
+@lru_cache
+def executor() -> Executor:
+    """This process's executor; torch is imported here at the earliest, never in the parent."""
+    settings = get_settings()
+    engine = open_database(settings.database_url, pool_size=3, name="atelier-worker")
+    name = worker_name(os.getppid())
+    told: list[dict[str, Any]] = []
+
+    def tell(status: dict[str, Any]) -> None:
+        if told != [status]:
+            try:
+                with engine.begin() as connection:
+                    report_resident(connection, name, describe_device(residency.device) | status)
+                told[:] = [status]
+            except SQLAlchemyError as error:
+                log.warning("could not report what is loaded", error=str(error).split("\n", 1)[0])
+
+    residency = Residency(choose_device(settings.device), settings.memory_fraction)
+    return Executor(
+        settings,
+        engine,
+        open_storage(settings.storage_url, settings.s3_endpoint_url, settings.s3_region),
+        EventPublisher(settings.redis_url),
+        residency,
+        f"{name}/{os.getpid()}",
+        tell,
+    )
+
+
+@worker_process_init.connect
+def _on_start(**_: object) -> None:
+    # The parent sends this when it is asked to stop; it does not interrupt a step that runs.
+    signal.signal(signal.SIGUSR2, lambda *_: executor().drain())

@@ -1,0 +1,55 @@
+"""The one registration point: every family, with the class that runs it.
+
+A family is its folder and two lines here. The specs are imported everywhere (no torch in them); the runner's class is
+named by a string, and imported only in a worker's child.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+
+from shared.family import Family, Operation
+from shared.settings import get_settings
+from workers.image.spec import IMAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A family and `module:Class` of its runner."""
+
+    family: Family
+    runner: str
+
+
+BUILT_IN = (
+    Registration(IMAGE, "workers.image.runner:ImageRunner"),
+)
+
+
+@lru_cache
+def registrations() -> dict[str, Registration]:
+    """Every family by name: the built-in ones and those of the modules named by ATELIER_EXTRA_FAMILIES."""
+    known = list(BUILT_IN)
+    for module in get_settings().extra_families:
+        known += import_module(module).REGISTRATIONS
+    return {registration.family.name: registration for registration in known}
+
+
+def families() -> dict[str, Family]:
+    """Every family that exists."""
+    return {name: registration.family for name, registration in registrations().items()}
+
+
+def served_families() -> dict[str, Family]:
+    """The families that this worker serves: all, or those that ATELIER_FAMILIES names."""
+    chosen, known = get_settings().families, families()
+    if unknown := set(chosen) - set(known):
+        raise SystemExit(f"ATELIER_FAMILIES names no known family: {', '.join(sorted(unknown))}")
+    return {name: known[name] for name in chosen or known}
+
+
+def find_operation(name: str) -> Operation:
+    """The operation `family.verb`; KeyError if there is none."""
+    return families()[name.split(".", 1)[0]].operation(name)

@@ -1,0 +1,67 @@
+"""Loads a Stable Diffusion folder, and turns torch's failures into the runtime's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before diffusers is imported: nothing is ever fetched
+
+import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
+
+from workers.image.catalog import ModelFolder
+from workers.runtime.runner import DeviceFault, ModelMissing, OutOfMemory
+
+diffusers_logging.set_verbosity_error()
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+diffusers_logging.disable_progress_bar()
+
+
+def load_pipeline(folder: ModelFolder, device: str) -> StableDiffusionPipeline:
+    """The pipeline on `device`: fp16 on a GPU, fp32 elsewhere; raises ModelMissing, OutOfMemory."""
+    dtype = torch.float16 if device.startswith("cuda") else torch.float32
+    try:
+        with device_errors():
+            pipeline = StableDiffusionPipeline.from_pretrained(
+                folder.path,
+                variant=folder.variant,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+            ).to(device)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelMissing(f"Model '{folder.name}' does not load: {error}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def model_sha256(folder: ModelFolder) -> str:
+    """Hash of the denoiser's weights: names the model whatever its folder is called."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(folder.path, "unet").glob("*.safetensors")):
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def device_errors() -> Iterator[None]:
+    """Out of memory can be tried again; a device-side fault ends the process."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise OutOfMemory("The device has too little memory for this request.") from error
+    except torch.AcceleratorError as error:
+        raise DeviceFault("The device failed.") from error

@@ -1,0 +1,150 @@
+"""The worker's parent: it never imports torch. It reports the worker, drains its child, and tells when a child died."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Any
+
+from celery.signals import task_failure, worker_ready, worker_shutdown, worker_shutting_down
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.database import open_database
+from shared.events import EventPublisher
+from shared.fleet.reports import report, report_models, touch
+from shared.jobs.upkeep import Budget, reap_worker
+from shared.logging import get_logger
+from shared.settings import Settings, get_settings
+from workers.child import worker_name
+from workers.families import served_families
+
+log = get_logger(__name__)
+
+GUARD_SECONDS = 5.0
+CANCEL_PATIENCE = 30  # seconds until a child that does not stop for a cancellation is killed
+
+HELD = text("""
+SELECT DISTINCT lease_owner, lease_expires_at < now() OR cancel_requested_at < now() - make_interval(secs => :patience)
+    AS hopeless
+FROM jobs WHERE state = 'running' AND starts_with(lease_owner, :prefix)
+""")
+
+
+class Guard(threading.Thread):
+    """Looks every few seconds, and at once when Celery loses a child, at what the children hold."""
+
+    def __init__(self, settings: Settings, pool: Any) -> None:
+        super().__init__(name="guard", daemon=True)
+        self._settings, self._pool = settings, pool
+        self._name = worker_name(os.getpid())
+        self._engine: Engine = open_database(settings.database_url, pool_size=1, name="atelier-worker-guard")
+        self._events = EventPublisher(settings.redis_url)
+        self._wake = threading.Event()
+        self._state = "ready"
+
+    def run(self) -> None:
+        entered = False
+        while self._state != "stopped":
+            try:
+                if not entered:
+                    self._enter()
+                    entered = True
+                self._round()
+            except SQLAlchemyError as error:
+                log.warning("the database is away", error=str(error).split("\n", 1)[0])
+            self._wake.wait(GUARD_SECONDS)
+            self._wake.clear()
+
+    def wake(self) -> None:
+        """Look now."""
+        self._wake.set()
+
+    def drain(self) -> None:
+        """Tell the children that the worker stops."""
+        self._state = "draining"
+        for pid in self._children():
+            _signal(pid, signal.SIGUSR2)
+        self.wake()
+
+    def leave(self) -> None:
+        """The worker has stopped."""
+        self._state = "stopped"
+        self.wake()
+        self.join(timeout=5)
+        try:
+            with self._engine.begin() as connection:
+                touch(connection, self._name, "stopped")
+        except SQLAlchemyError as error:
+            log.warning("could not sign off", error=str(error).split("\n", 1)[0])
+        self._events.close()
+        self._engine.dispose()
+
+    def _enter(self) -> None:
+        served = served_families()
+        with self._engine.begin() as connection:
+            report(connection, self._name, list(served), self._settings.device, self._state, {})
+            for family in served.values():
+                report_models(connection, self._name, family.name, family.discover())
+
+    def _round(self) -> None:
+        with self._engine.begin() as connection:
+            touch(connection, self._name, self._state)
+            held = connection.execute(HELD, {"prefix": f"{self._name}/", "patience": CANCEL_PATIENCE}).all()
+        alive = set(self._children())
+        for row in held:
+            pid = int(row.lease_owner.rsplit("/", 1)[1])
+            if pid not in alive:
+                self._reap(row.lease_owner)
+            elif row.hopeless:
+                log.error("the child does not stop, killing it", pid=pid)
+                _signal(pid, signal.SIGKILL)
+                self.wake()
+
+    def _reap(self, lease_owner: str) -> None:
+        s = self._settings
+        budget = Budget(s.max_crashes, s.max_failures, s.backoff_seconds, s.result_ttl_seconds)
+        with self._engine.begin() as connection:
+            moved = reap_worker(connection, budget, lease_owner)
+        for job in moved:
+            log.warning("a child died with this job", job=str(job.id), state=job.state)
+        self._events.changed(*(job.id for job in moved))
+
+    def _children(self) -> list[int]:
+        return [process.pid for process in self._pool._pool if process.is_alive()]
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+_guards: list[Guard] = []
+
+
+@worker_ready.connect
+def _on_ready(sender: Any, **_: object) -> None:
+    guard = Guard(get_settings(), sender.pool._pool)
+    guard.start()
+    _guards.append(guard)
+
+
+@task_failure.connect
+def _on_lost(**_: object) -> None:
+    for guard in _guards:
+        guard.wake()
+
+
+@worker_shutting_down.connect
+def _on_stop(**_: object) -> None:
+    for guard in _guards:
+        guard.drain()
+
+
+@worker_shutdown.connect
+def _on_stopped(**_: object) -> None:
+    for guard in _guards:
+        guard.leave()

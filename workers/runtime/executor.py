@@ -1,0 +1,214 @@
+"""One attempt from claim to verdict, as named steps. Only this file decides which state a job gets."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Any, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError
+
+from shared.events import EventPublisher
+from shared.jobs.artifacts import ManifestEntry, attempt_prefix
+from shared.jobs.attempts import Attempt
+from shared.jobs.claims import Claim, claim, claim_next
+from shared.logging import get_logger
+from shared.settings import Settings
+from shared.storage.interface import Storage, StorageError
+from workers.families import find_operation, registrations
+from workers.runtime.failures import judge
+from workers.runtime.heartbeat import Heartbeat
+from workers.runtime.job_context import Artifact, JobContext, StopReason
+from workers.runtime.residency import Residence, Residency
+from workers.runtime.runner import InputRejected, JobStopped, OutOfMemory
+
+log = get_logger(__name__)
+Answer = TypeVar("Answer")
+
+# A worker goes on without a doorbell for at most this long in one Celery task, whose time limit has a margin of 60 s.
+CHAIN_SECONDS = 30.0
+
+
+class Executor:
+    """Runs jobs in one child process: claim → load → run → upload → publish, then the next one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        storage: Storage,
+        events: EventPublisher,
+        residency: Residency,
+        worker: str,
+        on_residency: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._settings, self._engine, self._storage, self._events = settings, engine, storage, events
+        self._residency, self._on_residency = residency, on_residency
+        self._worker = worker
+        self._heartbeat = Heartbeat(settings, engine)
+        self._heartbeat.start()
+        self._drain_until: float | None = None
+        self._parent = os.getppid()
+
+    def drain(self) -> None:
+        """The worker stops: finish what fits the grace period, hand back the rest, claim nothing more."""
+        self._drain_until = time.monotonic() + self._settings.drain_seconds
+
+    def answer(self, family: str, job_id: UUID) -> int:
+        """A doorbell rang: run that job if it is still there, then the family's next ones; how many were run."""
+        began, done = time.monotonic(), 0
+        current = self._claim(lambda db: claim(db, job_id, self._worker, self._settings.lease_seconds))
+        while current := current or (self._claim_next(family) if self._may_go_on(began) else None):
+            self._run(current)
+            done += 1
+            current = None
+        return done
+
+    def _may_go_on(self, began: float) -> bool:
+        orphaned = os.getppid() != self._parent
+        return self._drain_until is None and not orphaned and time.monotonic() - began < CHAIN_SECONDS
+
+    def _claim_next(self, family: str) -> Claim | None:
+        return self._claim(lambda db: claim_next(db, family, self._worker, self._settings.lease_seconds))
+
+    def _claim(self, take: Callable[[Connection], Claim | None]) -> Claim | None:
+        with self._engine.begin() as connection:
+            return take(connection)
+
+    def _run(self, claimed: Claim) -> None:
+        attempt = Attempt(claimed.id, claimed.attempt, self._worker)
+        job = JobContext(claimed, self._events, drain_until=lambda: self._drain_until)
+        self._heartbeat.watch(attempt, job)
+        poisoned = False
+        try:
+            self._publish(attempt, job, *self._work(job))
+        except JobStopped:
+            self._stopped(attempt, job)
+        except Exception as error:
+            poisoned = self._failed(attempt, job, error)
+        finally:
+            self._heartbeat.release()
+            self._events.changed(claimed.id)
+        if poisoned:
+            os.kill(os.getpid(), signal.SIGKILL)  # the device's context is broken; a fresh process takes over
+
+    def _work(self, job: JobContext) -> tuple[dict[str, Any], list[ManifestEntry]]:
+        operation = find_operation(job.operation)
+        request = _validated(operation.input, job.claim.input)
+        names = [ref.name for ref in operation.models(request) if ref.kind == "model"]
+        registration = registrations()[job.claim.family]
+        residence = Residence(job.claim.family, names[0] if names else "default", registration.runner)
+        output = self._execute(residence, request, job)
+        return output, self._upload(job)
+
+    def _execute(self, residence: Residence, request: BaseModel, job: JobContext) -> dict[str, Any]:
+        fresh = not self._residency.is_resident(residence)
+        if fresh:
+            job.phase("loading")
+        runner = self._residency.get(residence)
+        job.phase("running")
+        try:
+            return runner.run(request, job)
+        except OutOfMemory:
+            self._residency.evict_others(residence)
+            raise
+        finally:
+            self._on_residency(self._residency.status())
+
+    def _upload(self, job: JobContext) -> list[ManifestEntry]:
+        if not job.artifacts:
+            return []
+        job.phase("uploading")
+        prefix = attempt_prefix(job.claim.owner, job.claim.id, job.claim.attempt)
+        return [self._store(f"{prefix}{n}", artifact) for n, artifact in enumerate(job.artifacts)]
+
+    def _store(self, stem: str, artifact: Artifact) -> ManifestEntry:
+        key = stem + PurePosixPath(artifact.name).suffix
+        stored = self._storage.put(key, [artifact.content], artifact.media_type)
+        again = hashlib.sha256()
+        for chunk in self._storage.read(key):
+            again.update(chunk)
+        if again.hexdigest() != stored.sha256 or stored.size != len(artifact.content):
+            raise StorageError(f"{key} was not read back as it was written")
+        return {
+            "name": artifact.name,
+            "key": key,
+            "media_type": artifact.media_type,
+            "size": stored.size,
+            "sha256": stored.sha256,
+            "crc32": stored.crc32,
+        }
+
+    def _publish(
+        self, attempt: Attempt, job: JobContext, output: dict[str, Any], manifest: list[ManifestEntry]
+    ) -> None:
+        ttl = self._settings.result_ttl_seconds
+        rows = [dict(entry) for entry in manifest]
+        if not self._write(lambda db: attempt.publish(db, output, rows, ttl)):
+            # Cancelled at the last moment, or somebody else's by now: `stop` tells which.
+            job.stop(StopReason.CANCELLED)
+            self._stopped(attempt, job)
+
+    def _stopped(self, attempt: Attempt, job: JobContext) -> None:
+        ttl = self._settings.result_ttl_seconds
+        state = None
+        if job.stop_reason is StopReason.DRAINED:
+            state = self._write(lambda db: attempt.drain(db, ttl))
+        elif job.stop_reason is StopReason.EXPIRED:
+            error = _error("deadline", "The deadline passed while the job ran.", attempt)
+            state = self._write(lambda db: attempt.stop(db, "expired", error, ttl))
+        elif job.stop_reason is StopReason.CANCELLED:
+            state = self._write(lambda db: attempt.stop(db, "cancelled", None, ttl))
+        log.info("job stopped", job=job.id, attempt=attempt.number, reason=str(job.stop_reason), state=state)
+        self._forget(job)
+
+    def _failed(self, attempt: Attempt, job: JobContext, error: Exception) -> bool:
+        verdict = judge(error)
+        log.warning("attempt failed", job=job.id, attempt=attempt.number, code=verdict.code, exc_info=error)
+        entry = _error(verdict.code, verdict.message, attempt)
+        s = self._settings
+        if verdict.retry:
+            values = {"max_failures": s.max_failures, "base": s.backoff_seconds, "cap": s.backoff_cap_seconds}
+            self._write(lambda db: attempt.retry(db, entry, **values, ttl=s.result_ttl_seconds))
+        else:
+            self._write(lambda db: attempt.stop(db, "failed", entry, s.result_ttl_seconds))
+        self._forget(job)
+        return verdict.poisoned
+
+    def _forget(self, job: JobContext) -> None:
+        """Remove what this attempt uploaded: it is nobody's result."""
+        prefix = attempt_prefix(job.claim.owner, job.claim.id, job.claim.attempt)
+        try:
+            self._storage.delete(list(self._storage.list(prefix)))
+        except StorageError as error:
+            log.warning("orphaned files stay until the janitor comes", job=job.id, error=str(error))
+
+    def _write(self, statement: Callable[[Connection], Answer]) -> Answer:
+        """Run the statement that ends the attempt; while Postgres is away try again for one lease."""
+        until = time.monotonic() + self._settings.lease_seconds
+        while True:
+            try:
+                with self._engine.begin() as connection:
+                    return statement(connection)
+            except OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.5)
+
+
+def _validated(schema: type[BaseModel], value: dict[str, Any]) -> BaseModel:
+    try:
+        return schema.model_validate(value)
+    except ValueError as error:  # accepted by an older gateway, refused by this worker's schema
+        raise InputRejected(f"This worker does not accept the input: {error}") from error
+
+
+def _error(code: str, message: str, attempt: Attempt) -> dict[str, Any]:
+    return {"code": code, "message": message, "attempt": attempt.number, "worker": attempt.worker}

@@ -1,0 +1,83 @@
+"""The seam between the runtime and a family's code: what a runner is given, and what it may raise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+
+class RunnerError(Exception):
+    """Base of the known errors; the text is shown to the client. `code` is one of a fixed list."""
+
+    code = "internal"
+    retryable = True
+
+
+class InputRejected(RunnerError):
+    """The request itself cannot work (undecodable picture, unknown adapter): never tried again."""
+
+    code = "input_rejected"
+    retryable = False
+
+
+class ModelMissing(RunnerError):
+    """The weights are not there or do not load."""
+
+    code = "model_unavailable"
+
+
+class OutOfMemory(RunnerError):
+    """The device has too little memory for this job."""
+
+    code = "gpu_oom"
+
+
+class DeviceFault(RunnerError):
+    """The device's context is broken: this process must not be used again."""
+
+    code = "gpu_fault"
+
+
+class JobStopped(BaseException):
+    """Raised from `job.progress` when the job must stop (cancelled, past its deadline, drained, lease lost).
+
+    Not an Exception: a runner's own `except Exception` must not swallow it.
+    """
+
+
+class Job(Protocol):
+    """What a runner sees of the job it executes."""
+
+    id: str
+    operation: str
+    wants_preview: bool
+
+    def progress(self, step: int, total: int, preview: Callable[[], bytes] | None = None) -> None:
+        """Say that `step` of `total` is done; raises JobStopped. `preview` makes a small JPEG, called only if wanted."""
+        ...
+
+    def save(self, name: str, content: bytes, media_type: str) -> None:
+        """Add an artifact under this relative name, such as `image_0.png`."""
+        ...
+
+
+class Runner(Protocol):
+    """The worker-side class of a family; one instance holds one resident model."""
+
+    def setup(self, device: str, model: str) -> None:
+        """Load `model` onto `device` ("cpu", "cuda:0"); raises ModelMissing. Called once."""
+        ...
+
+    def run(self, request: BaseModel, job: Job) -> dict[str, Any]:
+        """Do the work and return the output (JSON); artifacts go through `job.save`."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """What is loaded, as JSON, for /models/status."""
+        ...
+
+    def close(self) -> None:
+        """Give the memory back."""
+        ...
