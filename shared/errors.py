@@ -11,7 +11,8 @@ AtelierError
 ├── Conflict              409 conflict
 │   ├── JobNotFinished    409 job_not_finished
 │   ├── JobFailed         409 job_failed
-│   └── JobFinished       409 job_finished
+│   ├── JobFinished       409 job_finished
+│   └── JobLive           409 job_live
 ├── Gone                  410 gone
 ├── PayloadTooLarge       413 payload_too_large
 ├── UnsupportedMediaType  415 unsupported_media_type
@@ -96,6 +97,10 @@ class JobFailed(Conflict):
 
 class JobFinished(Conflict):
     code = "job_finished"
+
+
+class JobLive(Conflict):
+    code = "job_live"
 
 
 class Gone(AtelierError):

@@ -36,7 +36,7 @@ def celery_settings(queues: Mapping[str, str]) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_proc_alive_timeout": 60,
         "worker_hijack_root_logger": False,
-        "task_queues": [Queue(queue) for queue in queues.values()],
+        "task_queues": [Queue(queue, routing_key=queue) for queue in queues.values()],
         "task_create_missing_queues": False,
         "broker_transport_options": {
             "socket_connect_timeout": 2,

@@ -32,17 +32,25 @@ class StoredObject:
 
 
 class Storage(Protocol):
-    """Keys are relative POSIX paths made by the platform, never by a client."""
+    """Keys are relative POSIX paths made by the platform, never by a client; any other key is a ValueError.
+
+    No key is a folder of another. One instance may be used by many threads.
+    """
 
     def put(self, key: str, chunks: Iterable[bytes], media_type: str) -> StoredObject:
-        """Write a new object from chunks; raises ObjectExists if the key is taken, StorageError otherwise.
+        """Write a new object from chunks of any size; raises ObjectExists if the key is taken, StorageError otherwise.
 
-        Nothing is visible under the key until all of it is durable.
+        Nothing is visible under the key until all of it is durable. What the chunks themselves raise passes
+        through, and leaves nothing visible either.
         """
         ...
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The bytes [start, end) in chunks of at most CHUNK; raises ObjectMissing."""
+        """The bytes [start, end), or from start to the last, in chunks of at most CHUNK.
+
+        Nothing is opened before the first chunk is asked for: only then come ObjectMissing, and StorageError if the
+        object ends before `end`. To stop early, close the iterator or let go of it.
+        """
         ...
 
     def size(self, key: str) -> int:
@@ -54,7 +62,11 @@ class Storage(Protocol):
         ...
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Keys that start with this prefix (a whole path segment), in any order."""
+        """Keys under this prefix (whole path segments, with or without a slash at the end), in any order."""
+        ...
+
+    def sweep(self, older_than: float) -> None:
+        """Remove what writers that died left half written, untouched for this many seconds."""
         ...
 
     def check(self) -> None:

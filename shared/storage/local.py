@@ -1,124 +1,128 @@
-"""Artifacts in a folder: written beside their place, flushed, then linked into it, so a reader sees all or nothing."""
+"""Artifacts in a folder: written apart, flushed, then linked into place, so a reader sees all or nothing."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
+import stat
+import time
 import uuid
-import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from shared.storage.interface import CHUNK, ObjectExists, ObjectMissing, StorageError, StoredObject
 from shared.storage.keys import checked_key
+from shared.storage.tally import Tally
 
-TEMPORARY = ".partial-"
-MIN_FREE = 0.05  # share of the disk below which nothing more is accepted
+PARTIAL = ".partial"  # the folder of unfinished files; no key starts with a dot
+MIN_FREE = 0.05  # share of the disk below which the store counts as broken
+LINK_TRIES = 5
 
 
 @contextmanager
-def _translated(key: str) -> Iterator[None]:
+def _translated(what: str, missing: type[StorageError] = StorageError) -> Iterator[None]:
     """The operating system's errors as the interface's."""
     try:
         yield
-    except FileNotFoundError:
-        raise ObjectMissing(key) from None
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise missing(f"{what}: {error.strerror}") from error
     except OSError as error:
-        raise StorageError(f"{key}: {error.strerror}") from error
+        raise StorageError(f"{what}: {error.strerror or error}") from error
 
 
 class LocalStorage:
-    """Objects under one root folder."""
+    """Objects under one root folder of a file system that has hard links."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def put(self, key: str, chunks: Iterable[bytes], media_type: str) -> StoredObject:
         """See Storage.put; the media type is not kept (the manifest has it)."""
-        path = self._root / checked_key(key)
-        with _translated(key):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
-        try:
-            stored = self._write(key, temporary, chunks)
+        path = self._path(key)
+        tally = Tally(key)
+        with self._temporary(key) as temporary:
+            _write(key, temporary, tally.over(chunks))
             with _translated(key):
-                self._publish(key, temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return stored
+                _publish(key, temporary, path)
+        return tally.stored()
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """See Storage.read; raises StorageError if the file is shorter than `end`."""
-        with _translated(key):
-            file = (self._root / checked_key(key)).open("rb", buffering=0)
+        """See Storage.read."""
+        with _translated(key, missing=ObjectMissing):
+            file = self._path(key).open("rb", buffering=0)
         with file:
+            size = os.fstat(file.fileno()).st_size
+            left = (size if end is None else end) - start
+            if end is not None and end > size:
+                raise StorageError(f"{key} is shorter than {end} bytes")
             file.seek(start)
-            left = os.fstat(file.fileno()).st_size - start if end is None else end - start
             while left > 0:
                 with _translated(key):
                     chunk = file.read(min(CHUNK, left))
                 if not chunk:
-                    raise StorageError(f"{key} is shorter than it was")
+                    raise StorageError(f"{key} became shorter while it was read")
                 left -= len(chunk)
                 yield chunk
 
     def size(self, key: str) -> int:
         """See Storage.size."""
-        with _translated(key):
-            return (self._root / checked_key(key)).stat().st_size
+        path = self._path(key)
+        with _translated(key, missing=ObjectMissing):
+            status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise ObjectMissing(key)
+        return status.st_size
 
     def delete(self, keys: Iterable[str]) -> None:
         """See Storage.delete; folders that become empty go too."""
         for key in keys:
-            path = self._root / checked_key(key)
-            with _translated(key):
-                path.unlink(missing_ok=True)
-                self._prune(path.parent)
+            path = self._path(key)
+            with _translated(key), suppress(FileNotFoundError, IsADirectoryError):
+                path.unlink()
+            self._prune(path.parent)
 
     def list(self, prefix: str) -> Iterator[str]:
         """See Storage.list."""
-        folder = self._root / checked_key(prefix.rstrip("/"))
-        for path in folder.rglob("*"):
-            if path.is_file() and not path.name.startswith(TEMPORARY):
-                yield path.relative_to(self._root).as_posix()
+        folder = self._path(prefix.rstrip("/"))
+        with _translated(prefix):
+            for parent, _, names in os.walk(folder, onerror=_raise_unless_gone):
+                for name in names:
+                    yield Path(parent, name).relative_to(self._root).as_posix()
+
+    def sweep(self, older_than: float) -> None:
+        """See Storage.sweep."""
+        horizon = time.time() - older_than
+        with _translated("sweep"):
+            for path in (self._root / PARTIAL).glob("*"):
+                with suppress(FileNotFoundError):  # its writer may finish meanwhile
+                    if path.stat().st_mtime < horizon:
+                        path.unlink()
 
     def check(self) -> None:
-        """See Storage.check; a disk that is nearly full counts as broken."""
-        with _translated("storage"):
-            self._root.mkdir(parents=True, exist_ok=True)
-            usage = shutil.disk_usage(self._root)
-        if not os.access(self._root, os.W_OK):
-            raise StorageError("the storage folder is not writable")
+        """See Storage.check; writes and links a file, and a disk that is nearly full counts as broken."""
+        with self._temporary("storage folder") as written, self._temporary("storage folder") as linked:
+            _write("storage folder", written, [b"check"])
+            with _translated("storage folder"):
+                os.link(written, linked)
+                usage = shutil.disk_usage(self._root)
         if usage.free < MIN_FREE * usage.total:
-            raise StorageError("the storage disk is nearly full")
+            raise StorageError(f"storage folder: the disk is nearly full ({usage.free} of {usage.total} bytes free)")
 
-    def _write(self, key: str, path: Path, chunks: Iterable[bytes]) -> StoredObject:
-        size, crc, digest = 0, 0, hashlib.sha256()
-        with _translated(key):
-            file = path.open("xb", buffering=0)
-        with file:
-            for chunk in chunks:
-                digest.update(chunk)
-                crc = zlib.crc32(chunk, crc)
-                size += len(chunk)
-                with _translated(key):
-                    _write_all(file.fileno(), chunk)
-            with _translated(key):
-                os.fsync(file.fileno())
-        return StoredObject(key, size, digest.hexdigest(), crc)
+    def _path(self, key: str) -> Path:
+        return self._root / checked_key(key)
 
-    def _publish(self, key: str, temporary: Path, path: Path) -> None:
+    @contextmanager
+    def _temporary(self, what: str) -> Iterator[Path]:
+        """A free name in the folder of unfinished files; what lies there afterwards is removed."""
+        path = self._root / PARTIAL / uuid.uuid4().hex
+        with _translated(what):
+            path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            path.hardlink_to(temporary)  # fails if the name is taken, unlike rename
-        except FileExistsError:
-            raise ObjectExists(key) from None
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
+            yield path
         finally:
-            os.close(folder)
+            with suppress(OSError):  # a sweep gets it later
+                path.unlink()
 
     def _prune(self, folder: Path) -> None:
         while folder != self._root:
@@ -129,7 +133,48 @@ class LocalStorage:
             folder = folder.parent
 
 
+def _write(key: str, path: Path, chunks: Iterable[bytes]) -> None:
+    """A new file, flushed to the disk. Only the disk's own errors are translated, not those of the chunks."""
+    with _translated(key):
+        file = path.open("xb", buffering=0)
+    with file:
+        for chunk in chunks:
+            with _translated(key):
+                _write_all(file.fileno(), chunk)
+        with _translated(key):
+            os.fsync(file.fileno())
+
+
 def _write_all(descriptor: int, chunk: bytes) -> None:
     view = memoryview(chunk)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _publish(key: str, temporary: Path, path: Path) -> None:
+    """Give the file its name, durably. Its folders need no flush of their own: a journal keeps their order."""
+    _link(key, temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _link(key: str, temporary: Path, path: Path) -> None:
+    """Link, not rename: a link fails if the name is taken. A delete may prune the folder between the two steps."""
+    for tries_left in reversed(range(LINK_TRIES)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.link(temporary, path)
+            return
+        except FileExistsError:
+            raise ObjectExists(key) from None
+        except FileNotFoundError:
+            if not tries_left:
+                raise
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error

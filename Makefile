@@ -1,0 +1,58 @@
+# Every chore of the project. `make` alone lists them.
+PYTHON ?= python3
+PROMPT ?= a large red circle on a blue background
+PORT ?= 8000
+ONCE ?=
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format bench house-image-score house-image-train clean
+
+help: ## list the chores
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
+
+run: .venv/.local ## start everything on this machine and draw PROMPT="…" (ONCE=1 ends after it, PORT=8000)
+	@$(BIN)/python -m services.local --prompt "$(PROMPT)" --port $(PORT) $(if $(ONCE),--once)
+
+test: .venv/.test check ## lint, types, import contracts and all tests that need no GPU
+	@$(BIN)/python -m pytest
+
+check: .venv/.test ## lint, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.test ## put the code into shape
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: .venv/.bench ## the figures of the README, side by side with others in one run
+	@$(BIN)/python -m benchmarks
+
+house-image-score: .venv/.local ## how well the house image model follows held-out prompts
+	@$(BIN)/python -m workers.image.house.score
+
+house-image-train: .venv/.local ## train the house image model from nothing
+	@$(BIN)/python -m workers.image.house.train
+
+clean: ## remove the environment and the local data (not ./out)
+	rm -rf .venv .atelier
+
+# The CPU build of PyTorch first and exactly: a range would fetch gigabytes of CUDA.
+.venv/.torch:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
+	$(PYTHON) -m venv .venv || { echo "python3-venv is needed (Debian: apt install python3-venv)"; exit 1; }
+	$(BIN)/pip install -q --disable-pip-version-check torch==2.13.0
+	@touch $@
+
+.venv/.local: .venv/.torch pyproject.toml
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[local]'
+	@touch $@
+
+.venv/.test: .venv/.local
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+.venv/.bench: .venv/.local
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[bench]'
+	@touch $@

@@ -1,0 +1,100 @@
+"""The gateway: HTTP in, rows out. It holds no state and no torch."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.responses import Response
+
+from services.gateway.errors import Problem, install_error_handlers, problem, request_id_of, validation_failed
+from services.gateway.health.endpoints import health_router
+from services.gateway.jobs import endpoints as jobs
+from services.gateway.jobs.submit import operation_schemas, submit_router
+from services.gateway.lifespan import gateway_state
+from services.gateway.metrics import endpoints as metrics
+from services.gateway.middleware import RequestCounts, RequestIds, SyncBasePath
+from services.gateway.models.endpoints import models_router
+from services.gateway.results import endpoints as results
+from services.gateway.version import PLATFORM_VERSION
+from shared.errors import Unavailable
+from shared.family import Family
+from shared.settings import Settings
+
+DESCRIPTION = """
+POST a request and get a job id at once; follow `/status/{id}`, collect `/results/{id}`.
+With `Prefer: wait=N`, or under the base path `/sync`, the answer is the result itself.
+"""
+
+
+def make_app(settings: Settings, families: dict[str, Family]) -> FastAPI:
+    """The application for these settings and families."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with gateway_state(app, settings):
+            yield
+
+    app = FastAPI(
+        title="Atelier",
+        version=PLATFORM_VERSION,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        servers=[{"url": "/", "description": "asynchronous"}, {"url": "/sync", "description": "waits by default"}],
+    )
+    for router in (
+        health_router(families),
+        submit_router(families),
+        jobs.router,
+        results.router,
+        models_router(families),
+        metrics.router,
+    ):
+        app.include_router(router)
+    install_error_handlers(app)
+    _install_seams(app)
+    _install_schemas(app, families)
+    for middleware in (RequestCounts, SyncBasePath, RequestIds):  # the last one is the outermost
+        app.add_middleware(middleware)
+    return app
+
+
+def _install_seams(app: FastAPI) -> None:
+    """Framework and driver errors become ours."""
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        found = [{**entry, "loc": entry["loc"][1:]} for entry in error.errors()]
+        return problem(validation_failed(found, {}), request_id_of(request))
+
+    async def _away(request: Request, error: Exception) -> Response:
+        away = Unavailable("The database does not answer.", headers={"Retry-After": "2"})
+        return problem(away, request_id_of(request))
+
+    for kind in (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError, OSError, TimeoutError):
+        app.add_exception_handler(kind, _away)
+
+
+def _install_schemas(app: FastAPI, families: dict[str, Family]) -> None:
+    """Add the operations' schemas to the OpenAPI, and take out FastAPI's own 422, which is never sent."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            schemas = document["components"]["schemas"]
+            schemas |= operation_schemas(families) | {"Problem": Problem.model_json_schema()}
+            for name in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(name, None)
+            for path in document["paths"].values():
+                for operation in path.values():
+                    if "HTTPValidationError" in str(operation["responses"].get("422")):
+                        del operation["responses"]["422"]
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

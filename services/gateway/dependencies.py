@@ -1,0 +1,50 @@
+"""What routes ask of a request: the process's state, who asks, under which base path, for which job."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+from uuid import UUID
+
+from fastapi import Depends, Path, Request
+
+from services.gateway.state import GatewayState
+from shared.errors import NotFound
+from shared.ids import parse_id
+
+ANONYMOUS = "anonymous"
+
+
+def get_state(request: Request) -> GatewayState:
+    """This gateway process's state."""
+    return cast(GatewayState, request.app.state.gateway)
+
+
+def get_owner(request: Request) -> str:
+    """Who asks. While authentication is off everybody is the one anonymous owner."""
+    return ANONYMOUS
+
+
+def get_base(request: Request) -> str:
+    """ "/sync" for a request under that base path, else ""."""
+    return "/sync" if request.scope.get("waits_by_default") else ""
+
+
+def get_job_id(
+    job_id: Annotated[str, Path(description="The id from the 202.", examples=["0199a7f0-0000-7000-8000-000000000000"])],
+) -> UUID:
+    """The path's job id; what is no id is unknown."""
+    parsed = parse_id(job_id)
+    if parsed is None:
+        raise unknown_job()
+    return parsed
+
+
+def unknown_job() -> NotFound:
+    """Unknown, deleted and foreign ids answer alike."""
+    return NotFound("There is no job with this id.")
+
+
+State = Annotated[GatewayState, Depends(get_state)]
+Owner = Annotated[str, Depends(get_owner)]
+Base = Annotated[str, Depends(get_base)]
+JobId = Annotated[UUID, Depends(get_job_id)]

@@ -1,0 +1,84 @@
+"""GET / (the map), /health and /ready."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from starlette.responses import JSONResponse, Response
+
+from services.gateway.dependencies import State
+from services.gateway.health.service import PROFILES, check_servers, health
+from services.gateway.responses import problems
+from services.gateway.version import API_VERSION, PLATFORM_VERSION
+from shared.errors import Unavailable
+from shared.family import Family
+
+OBJECT = {"content": {"application/json": {"schema": {"type": "object"}}}}
+
+
+def health_router(families: dict[str, Family]) -> APIRouter:
+    """The routes that tell whether and what is served."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/", responses={200: {"description": "The map of this API.", **OBJECT}, **problems()})
+    async def get_map(state: State) -> dict[str, Any]:
+        """What this is and where everything is."""
+        posts = {
+            f"POST {path}": operation.summary
+            for family in families.values()
+            for operation in family.operations
+            for path in operation.paths
+        }
+        return {
+            "title": "Atelier",
+            "message": "Atelier is running. POST a request, follow its status, collect its result.",
+            "status": "running",
+            "version": API_VERSION,
+            "platform_version": PLATFORM_VERSION,
+            "docs": "/docs",
+            "flower": state.settings.flower_url,
+            "endpoints": posts | ENDPOINTS,
+        }
+
+    @router.get(
+        "/health", responses={200: {"description": "Also when unhealthy: see `healthy`.", **OBJECT}, **problems(400)}
+    )
+    async def get_health(
+        state: State,
+        profile: Annotated[
+            Literal["sd", "aetherist"] | None, Query(description="Only the keys of one reference API.")
+        ] = None,
+    ) -> Response:
+        """Health of the gateway and what it stands on. Always 200 while the gateway answers; /ready has the 503."""
+        body = await health(state)
+        if profile:
+            body = {key: body[key] for key in PROFILES[profile]}
+        return Response(json.dumps(body), media_type="application/json", headers={"Cache-Control": "no-store"})
+
+    @router.get("/ready", responses={200: {"description": "Requests can be accepted.", **OBJECT}, **problems()})
+    async def get_ready(state: State) -> Response:
+        """200 if jobs can be accepted and results read, else 503. Redis is not needed for that."""
+        checks = await check_servers(state)
+        broken = [name for name in ("database", "storage") if not checks[name]["ok"]]
+        if broken or state.draining:
+            what = ", ".join(broken) or "this gateway is stopping"
+            raise Unavailable(f"Not ready: {what}.", details={"checks": checks}, headers={"Retry-After": "2"})
+        return JSONResponse({"ready": True, "checks": checks})
+
+    return router
+
+
+ENDPOINTS = {
+    "GET /status/{id}": "The status of a job",
+    "GET /status/{id}/events": "The same as server-sent events",
+    "POST /jobs/{id}/cancel": "Cancel a job",
+    "GET /jobs": "Your jobs",
+    "DELETE /jobs/{id}": "Forget an ended job",
+    "GET /results/{id}": "The result as a resumable ZIP",
+    "GET /results/{id}/files/{name}": "One file of it",
+    "GET /models/status": "Models and LoRAs",
+    "GET /examples": "Example prompts",
+    "GET /health": "Health",
+    "GET /ready": "Readiness",
+    "GET /metrics": "Metrics, JSON or Prometheus by Accept",
+}

@@ -1,0 +1,69 @@
+"""Whether the platform works: each server is asked, nothing is assumed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+from redis.exceptions import RedisError
+from starlette.concurrency import run_in_threadpool
+
+from services.gateway.models.service import model_status
+from services.gateway.state import GatewayState
+from services.gateway.version import API_VERSION, PLATFORM_VERSION
+from shared.storage.interface import StorageError
+
+PATIENCE = 2.0  # seconds a server may take to answer
+PROFILES = {
+    "sd": ("status", "timestamp", "model_status"),
+    "aetherist": ("status", "version", "gpu_available", "model_loaded"),
+}
+NOTHING_LOADED = {"loaded": False, "lora_available": False, "device": None, "model_info": None}
+
+
+async def health(state: GatewayState) -> dict[str, Any]:
+    """The union of the reference APIs' health keys; `checks` tells what each server answered."""
+    checks = await check_servers(state)
+    models = await model_status(state) if checks["database"]["ok"] else dict(NOTHING_LOADED, workers=[])
+    info = models["model_info"] or {}
+    healthy = all(check["ok"] for check in checks.values())
+    return {
+        "status": "healthy" if healthy else "unhealthy",
+        "healthy": healthy,
+        "version": API_VERSION,
+        "platform_version": PLATFORM_VERSION,
+        "timestamp": datetime.now(UTC).isoformat(),
+        "timestamp_unix": time.time(),
+        "gpu_available": any(str(worker["device"]).startswith("cuda") for worker in models["workers"]),
+        "model_loaded": models["loaded"],
+        "model_status": {key: models[key] for key in ("loaded", "lora_available", "device")} | {"model_info": info or None},
+        "workers": len(models["workers"]),
+        "checks": checks,
+    }
+
+
+async def check_servers(state: GatewayState) -> dict[str, dict[str, Any]]:
+    """Ask Postgres, Redis and storage; `error` is a short word, never an address."""
+    answers = await asyncio.gather(
+        _check(state.read_pool.fetchval("SELECT 1")),
+        _check(state.redis.ping()),
+        _check(run_in_threadpool(state.storage.check)),
+    )
+    return dict(zip(("database", "redis", "storage"), answers, strict=True))
+
+
+async def _check(question: Awaitable[Any]) -> dict[str, Any]:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await question
+    except TimeoutError:
+        return {"ok": False, "error": "no answer in time"}
+    except StorageError as error:
+        return {"ok": False, "error": str(error)}
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, OSError) as error:
+        return {"ok": False, "error": type(error).__name__}
+    return {"ok": True, "error": None}

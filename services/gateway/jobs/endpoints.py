@@ -1,0 +1,110 @@
+"""Jobs after their submit: status, events, list, cancel, delete."""
+
+import json
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response, StreamingResponse
+
+from services.gateway.dependencies import Base, JobId, Owner, State, unknown_job
+from services.gateway.jobs.events import status_events
+from services.gateway.jobs.schemas import JobPage, JobStatus
+from services.gateway.jobs.schemas import State as JobStateName
+from services.gateway.jobs.status import describe, status_body
+from services.gateway.responses import problems
+from shared.errors import InvalidCursor, JobFinished, JobLive
+from shared.ids import parse_id
+
+router = APIRouter(tags=["jobs"])
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+@router.get("/status/{job_id}", response_model=JobStatus, responses=problems(404))
+async def get_status(job_id: JobId, state: State, owner: Owner, base: Base) -> Response:
+    """The whole current status of a job."""
+    job = await state.jobs.get(job_id, owner)
+    if job is None:
+        raise unknown_job()
+    body = json.dumps(await describe(state, job, base))
+    return Response(body, headers=NO_STORE, media_type="application/json")
+
+
+@router.get(
+    "/status/{job_id}/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Server-sent events; every `data` is a whole JobStatus, the last one terminal.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **problems(404),
+    },
+)
+async def get_events(job_id: JobId, state: State, owner: Owner, base: Base) -> Response:
+    """Follow a job. Every event is the whole status, so a reconnect misses nothing."""
+    if await state.jobs.get(job_id, owner) is None:
+        raise unknown_job()
+    headers = NO_STORE | {"X-Accel-Buffering": "no"}
+    return StreamingResponse(
+        status_events(state, job_id, owner, base), headers=headers, media_type="text/event-stream"
+    )
+
+
+@router.post(
+    "/jobs/{job_id}/cancel",
+    response_model=JobStatus,
+    responses={202: {"model": JobStatus, "description": "The worker stops at its next step."}, **problems(404, 409)},
+)
+async def cancel_job(job_id: JobId, state: State, owner: Owner, base: Base) -> Response:
+    """Cancel a job: 200 if it is cancelled now, 202 if a worker must stop first, 409 if it had ended."""
+    outcome = await state.jobs.cancel(job_id, owner, state.settings.result_ttl_seconds)
+    job = await state.jobs.get(job_id, owner)
+    if job is None:
+        raise unknown_job()
+    if outcome is None:
+        raise JobFinished(f"The job is {job.state} already.", details={"status": job.state})
+    await state.waiting.announce(job_id)
+    body = json.dumps(await describe(state, job, base))
+    return Response(body, 200 if outcome == "cancelled" else 202, headers=NO_STORE, media_type="application/json")
+
+
+@router.get("/jobs", response_model=JobPage, responses=problems(400))
+async def list_jobs(
+    request: Request,
+    state: State,
+    owner: Owner,
+    base: Base,
+    status: Annotated[list[JobStateName] | None, Query(description="Only these states.")] = None,
+    family: Annotated[str | None, Query(max_length=100)] = None,
+    operation: Annotated[str | None, Query(max_length=100)] = None,
+    before: Annotated[str | None, Query(description="`next` of the page before.", max_length=36)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> Response:
+    """Your jobs, newest first."""
+    cursor = parse_id(before) if before is not None else None
+    if before is not None and cursor is None:
+        raise InvalidCursor("`before` must be the `next` of a page.", field="before")
+    jobs = await state.jobs.page(
+        owner, before=cursor, states=status, family=family, operation=operation, limit=limit + 1
+    )
+    page, more = jobs[:limit], len(jobs) > limit
+    shown = [status_body(job, base, None, None) for job in page]
+    body = json.dumps({"jobs": shown, "next": str(page[-1].id) if more else None})
+    return Response(body, headers=NO_STORE, media_type="application/json")
+
+
+@router.get("/jobs/{job_id}", response_model=JobStatus, responses=problems(404))
+async def get_job(job_id: JobId, state: State, owner: Owner, base: Base) -> Response:
+    """The same as GET /status/{job_id}."""
+    return await get_status(job_id, state, owner, base)
+
+
+@router.delete("/jobs/{job_id}", status_code=204, responses=problems(404, 409))
+async def delete_job(job_id: JobId, state: State, owner: Owner) -> Response:
+    """Forget an ended job and its files. A live one must be cancelled first."""
+    if not await state.jobs.delete(job_id, owner):
+        job = await state.jobs.get(job_id, owner)
+        if job is None:
+            raise unknown_job()
+        raise JobLive(f"The job is {job.state}; cancel it first.", details={"status": job.state})
+    return Response(status_code=204)

@@ -1,0 +1,169 @@
+"""Accepts a request as a job, and answers with the 202 or, for a client that waits, with the result."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.gateway.dependencies import unknown_job
+from services.gateway.errors import validation_failed
+from services.gateway.jobs.preferences import header_priority, idempotency_key, wanted_wait
+from services.gateway.jobs.schemas import accepted
+from services.gateway.json_reader import read_body, read_json
+from services.gateway.results.service import result_reply
+from services.gateway.state import GatewayState
+from shared.errors import UnsupportedMediaType, ValidationFailed
+from shared.family import Family, Operation
+from shared.ids import new_id
+from shared.jobs.submissions import Receipt, Submission, encode_input
+
+Choice = tuple[Family, Operation]
+
+
+async def submit(request: Request, state: GatewayState, owner: str, base: str, choices: Sequence[Choice]) -> Response:
+    """One POST on an operation's path; `choices` are the operations that share it."""
+    wait = wanted_wait(request, state.settings.max_wait)
+    raw = await _json_body(request, state.settings.max_json_bytes)
+    body = read_json(raw)
+    family, operation = _choose(choices, body)
+    parsed = operation.resolve(_validated(operation, body))
+    await state.catalog.require(family.name, operation.models(parsed))
+    submission = _submission(request, state, owner, family, operation, parsed, raw)
+    if not wait:
+        receipt = await state.submitter.submit(submission)
+        return await _answer(state, operation, base, receipt, owner, {})
+    # Listen before the job exists: it may end while the commit's answer is still under way.
+    async with state.waiting.watch(submission.id) as watch:
+        receipt = await state.submitter.submit(submission)
+        if receipt.replayed:
+            return await _wait_for(state, operation, base, receipt, owner, wait, None)
+        return await _wait_for(state, operation, base, receipt, owner, wait, watch)
+
+
+async def _json_body(request: Request, limit: int) -> bytes:
+    media_type = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise UnsupportedMediaType("This address takes application/json.", headers={"Accept": "application/json"})
+    return await read_body(request, limit)
+
+
+def _choose(choices: Sequence[Choice], body: object) -> Choice:
+    for family, operation in choices:
+        if operation.accepts(body):
+            return family, operation
+    if isinstance(body, list):
+        raise ValidationFailed("A JSON object is expected here; arrays go to /generate/batch.", field="body")
+    expected = "array" if choices[0][1].body_schema else "object"
+    raise ValidationFailed(f"A JSON {expected} of this operation is expected.", field="body")
+
+
+def _validated(operation: Operation, body: Any) -> BaseModel:
+    try:
+        return operation.input.model_validate(operation.parse(body))
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False)
+        for entry in found:  # an array is wrapped as {"items": …}; the client sent no such key
+            if operation.body_schema and entry["loc"][:1] == ("items",):
+                entry["loc"] = entry["loc"][1:]
+        raise validation_failed(found, _fields(operation.input)) from None
+
+
+@lru_cache
+def _fields(schema: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schemas of all fields by name, nested ones included."""
+    whole = schema.model_json_schema()
+    fields: dict[str, Any] = {}
+    for part in (*whole.get("$defs", {}).values(), whole):
+        fields |= part.get("properties", {})
+    return fields
+
+
+def _submission(
+    request: Request,
+    state: GatewayState,
+    owner: str,
+    family: Family,
+    operation: Operation,
+    parsed: BaseModel,
+    raw: bytes,
+) -> Submission:
+    key = idempotency_key(request)
+    named = getattr(parsed, "priority", None)
+    priority = named if named is not None else header_priority(request) or 0
+    return Submission(
+        id=new_id(),
+        owner=owner,
+        family=family.name,
+        operation=operation.name,
+        priority=priority,
+        input=encode_input(parsed.model_dump(mode="json")),
+        deadline=state.settings.deadline_seconds,
+        key=key,
+        fingerprint=_fingerprint(operation, raw, priority) if key is not None else None,
+    )
+
+
+def _fingerprint(operation: Operation, raw: bytes, priority: int) -> bytes:
+    """Two requests are the same if their JSON is, whatever the order of keys and the white space."""
+    canonical = json.dumps(read_json(raw), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(f"{operation.name}\n{priority}\n{canonical}".encode()).digest()
+
+
+async def _wait_for(
+    state: GatewayState, operation: Operation, base: str, receipt: Receipt, owner: str, wait: int, watch: Any
+) -> Response:
+    applied = {"Preference-Applied": f"wait={wait}", "Vary": "Prefer"}
+    with state.counters.waiting.track_inprogress():
+        try:
+            async with asyncio.timeout(wait):
+                if watch is None:
+                    async with state.waiting.watch(receipt.job_id) as later:
+                        await _ended(state, receipt.job_id, owner, later)
+                else:
+                    await _ended(state, receipt.job_id, owner, watch)
+        except TimeoutError:
+            return await _answer(state, operation, base, receipt, owner, applied)
+    return await result_reply(state, receipt.job_id, owner, applied | _replay_header(receipt))
+
+
+async def _ended(state: GatewayState, job_id: UUID, owner: str, watch: Any) -> None:
+    """Return when the job's row is terminal."""
+    while True:
+        job = await state.jobs.get(job_id, owner)
+        if job is None:
+            raise unknown_job()
+        if job.finished:
+            return
+        watch.row_moved = False
+        while not watch.row_moved:  # progress alone needs no look at the row
+            await watch.changed.wait()
+            watch.changed.clear()
+
+
+async def _answer(
+    state: GatewayState, operation: Operation, base: str, receipt: Receipt, owner: str, headers: dict[str, str]
+) -> Response:
+    """The 202 (200 for a replay) with links."""
+    job_id, status, code = str(receipt.job_id), "queued", 202
+    if receipt.replayed:
+        state.counters.replayed.inc()
+        job = await state.jobs.get(receipt.job_id, owner)
+        status = job.state if job else status
+    else:
+        state.counters.accepted.labels(operation.name).inc()
+    body = accepted(base, job_id, status)
+    headers = headers | _replay_header(receipt) | {"Location": body["status_url"], "Retry-After": "1"}
+    return Response(json.dumps(body), code, headers=headers, media_type="application/json")
+
+
+def _replay_header(receipt: Receipt) -> dict[str, str]:
+    return {"Idempotent-Replayed": "true"} if receipt.replayed else {}

@@ -1,0 +1,71 @@
+"""Opens what a gateway process needs, and closes it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import redis.asyncio as redis
+from fastapi import FastAPI
+
+from services.gateway.catalog import Catalog
+from services.gateway.metrics.counters import Counters
+from services.gateway.notifier import Notifier
+from services.gateway.state import GatewayState
+from services.gateway.waiting import Waiting
+from shared.fleet.queries import FleetQueries
+from shared.jobs.queries import JobQueries
+from shared.jobs.submissions import Limits, Submitter
+from shared.settings import Settings
+from shared.storage.open import open_storage
+
+
+@asynccontextmanager
+async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
+    """The app's state for as long as it runs."""
+    submit_pool, read_pool = await _pool(settings, "submit", 4), await _pool(settings, "read", settings.database_pool_size)
+    client = redis.Redis.from_url(settings.redis_url, socket_connect_timeout=1, socket_timeout=5)
+    notifier = Notifier(read_pool)
+    jobs, fleet = JobQueries(read_pool), FleetQueries(read_pool, settings.lease_seconds)
+    state = GatewayState(
+        settings=settings,
+        submit_pool=submit_pool,
+        read_pool=read_pool,
+        redis=client,
+        storage=open_storage(settings.storage_url, settings.s3_endpoint_url, settings.s3_region),
+        submitter=Submitter(submit_pool, Limits(settings.max_live_jobs, settings.queue_size), notifier.wake),
+        jobs=jobs,
+        fleet=fleet,
+        catalog=Catalog(fleet),
+        waiting=Waiting(client, jobs),
+        notifier=notifier,
+        counters=Counters(),
+    )
+    state.waiting.start()
+    app.state.gateway = state
+    try:
+        yield
+    finally:
+        state.draining = True
+        await state.submitter.close()
+        await notifier.close()
+        await state.waiting.close()
+        await client.aclose()
+        for pool in (submit_pool, read_pool):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(5):
+                    await pool.close()
+
+
+async def _pool(settings: Settings, name: str, size: int) -> asyncpg.Pool:
+    return await asyncpg.create_pool(
+        settings.database_url,
+        min_size=1,
+        max_size=size,
+        command_timeout=10,
+        timeout=5,
+        server_settings={"application_name": f"atelier-gateway-{name}", "lock_timeout": "2000", "timezone": "UTC"},
+    )

@@ -1,0 +1,56 @@
+"""Figures that all gateways share, from the database: live jobs by family and state, jobs of the last day, workers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.exposition import generate_latest
+
+from services.gateway.models.service import model_status
+from services.gateway.state import GatewayState
+from services.gateway.version import API_VERSION
+
+# Both counts run over partial indexes, so finished jobs cost nothing.
+LIVE = """
+SELECT family, 'queued' AS state, count(*) AS n FROM jobs WHERE state = 'queued' GROUP BY family
+UNION ALL SELECT family, 'running', count(*) FROM jobs WHERE state = 'running' GROUP BY family
+"""
+OLDEST = "SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 FROM jobs WHERE state = 'queued'"
+
+
+async def metrics_json(state: GatewayState) -> dict[str, Any]:
+    """001's keys, then what the platform counts."""
+    models = await model_status(state)
+    info = models["model_info"] or {}
+    counters = state.counters
+    return {
+        "model_loaded": models["loaded"],
+        "lora_available": models["lora_available"],
+        "device": models["device"],
+        "torch_version": info.get("torch_version"),
+        "api_version": API_VERSION,
+        "jobs": [dict(row) for row in await state.read_pool.fetch(LIVE)],
+        "oldest_queued_seconds": await state.read_pool.fetchval(OLDEST),
+        "workers": len(models["workers"]),
+        "jobs_accepted": sum(s.value for s in _samples(counters.accepted)),
+        "jobs_replayed": sum(s.value for s in _samples(counters.replayed)),
+        "http_requests": sum(s.value for s in _samples(counters.requests)),
+        "result_bytes": sum(s.value for s in _samples(counters.result_bytes)),
+    }
+
+
+def _samples(metric: Any) -> list[Any]:
+    return [s for family in metric.collect() for s in family.samples if s.name.endswith("_total")]
+
+
+async def prometheus_lines(state: GatewayState) -> bytes:
+    """The shared figures as exposition text."""
+    registry = CollectorRegistry()
+    jobs = Gauge("atelier_jobs", "Live jobs", ["family", "state"], registry=registry)
+    for row in await state.read_pool.fetch(LIVE):
+        jobs.labels(row["family"], row["state"]).set(row["n"])
+    oldest = Gauge("atelier_oldest_queued_seconds", "Age of the oldest queued job", registry=registry)
+    oldest.set(await state.read_pool.fetchval(OLDEST))
+    Gauge("atelier_workers", "Live workers", registry=registry).set(len(await state.fleet.workers()))
+    return generate_latest(registry)

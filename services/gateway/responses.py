@@ -1,0 +1,35 @@
+"""The documented error responses of routes: which statuses an address can answer, all with the one body."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.gateway.errors import MEDIA_TYPE
+
+DESCRIPTIONS = {
+    400: "The request is not what this address accepts; `details.field` names the place.",
+    404: "Unknown id.",
+    405: "The address does not take this method.",
+    406: "None of the accepted media types can be made.",
+    409: "The job's state does not allow this.",
+    410: "The result has passed its time.",
+    413: "The body is too large.",
+    415: "The body's media type is not taken here.",
+    416: "No byte of the requested range exists.",
+    422: "The Idempotency-Key was used with a different request.",
+    429: "Too many live jobs; Retry-After says when to try again.",
+    500: "An unexpected error.",
+    503: "Not possible at the moment (no model, queue full, database away); Retry-After says when to try again.",
+}
+PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses for these statuses."""
+    return {status: _problem(status) for status in sorted({*statuses, 503})}
+
+
+def _problem(status: int) -> dict[str, Any]:
+    headers = {"headers": RETRY_AFTER} if status in (429, 503) else {}
+    return {"description": DESCRIPTIONS[status], "content": PROBLEM, **headers}

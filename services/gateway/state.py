@@ -1,0 +1,37 @@
+"""What the gateway's routes share: connections and the services over them. Made once a process, in `lifespan.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import asyncpg
+import redis.asyncio as redis
+
+from services.gateway.catalog import Catalog
+from services.gateway.metrics.counters import Counters
+from services.gateway.notifier import Notifier
+from services.gateway.waiting import Waiting
+from shared.fleet.queries import FleetQueries
+from shared.jobs.queries import JobQueries
+from shared.jobs.submissions import Submitter
+from shared.settings import Settings
+from shared.storage.interface import Storage
+
+
+@dataclass(slots=True)
+class GatewayState:
+    """One gateway process."""
+
+    settings: Settings
+    submit_pool: asyncpg.Pool
+    read_pool: asyncpg.Pool
+    redis: redis.Redis
+    storage: Storage
+    submitter: Submitter
+    jobs: JobQueries
+    fleet: FleetQueries
+    catalog: Catalog
+    waiting: Waiting
+    notifier: Notifier
+    counters: Counters
+    draining: bool = False

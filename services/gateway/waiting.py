@@ -1,0 +1,126 @@
+"""Waits for jobs: one Redis subscription and one poll a gateway process, however many requests and streams wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import redis.asyncio as redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+from shared.events import CHANGED, channel
+from shared.jobs.queries import JobQueries
+from shared.jobs.states import LIVE
+from shared.logging import get_logger
+
+log = get_logger(__name__)
+POLL = 1.0  # seconds between two looks at the rows of all awaited jobs: the net under lost messages
+
+
+class Watch:
+    """What one waiter hears of its job: `progress` is the newest message; `changed` is set by every news."""
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()
+        self.progress: dict[str, Any] | None = None
+        self.row_moved = False
+
+    def tell(self, progress: dict[str, Any] | None) -> None:
+        """Something happened; without progress it is the row that moved."""
+        if progress is None:
+            self.row_moved = True
+        else:
+            self.progress = progress
+        self.changed.set()
+
+
+class Waiting:
+    """The process's one subscription."""
+
+    def __init__(self, client: redis.Redis, queries: JobQueries) -> None:
+        self._client, self._queries = client, queries
+        self._watches: dict[UUID, set[Watch]] = {}
+        self._states: dict[UUID, str] = {}
+        self._pubsub: PubSub = client.pubsub(ignore_subscribe_messages=True)
+        self._subscribed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._poll())]
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self._pubsub.aclose()
+
+    @asynccontextmanager
+    async def watch(self, job_id: UUID) -> AsyncIterator[Watch]:
+        """Hear of this job from now on; read its row after entering, so that nothing falls in between."""
+        watch = Watch()
+        watchers = self._watches.setdefault(job_id, set())
+        watchers.add(watch)
+        if len(watchers) == 1:
+            await self._try(self._pubsub.subscribe(channel(job_id)))
+            self._subscribed.set()
+        try:
+            yield watch
+        finally:
+            watchers.discard(watch)
+            if not watchers and self._watches.get(job_id) is watchers:
+                del self._watches[job_id]
+                self._states.pop(job_id, None)
+                await self._try(self._pubsub.unsubscribe(channel(job_id)))
+
+    async def announce(self, job_id: UUID) -> None:
+        """Tell everybody who waits for this job, in any gateway, that its row has moved."""
+        await self._try(self._client.publish(channel(job_id), CHANGED))
+
+    async def _try(self, command: Any) -> None:
+        with contextlib.suppress(RedisError, OSError):  # the poll goes on without Redis
+            await command
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._subscribed.wait()
+                message = await self._pubsub.get_message(timeout=POLL)
+                if message is not None:
+                    self._hear(message)
+            except (RedisError, OSError, RuntimeError):
+                await asyncio.sleep(0.2)
+                await self._subscribe_again()
+
+    async def _subscribe_again(self) -> None:
+        for job_id in list(self._watches):
+            await self._try(self._pubsub.subscribe(channel(job_id)))
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        job_id = UUID(message["channel"].decode().rsplit(":", 1)[1])
+        progress = None if message["data"] == CHANGED else json.loads(message["data"])
+        for watch in self._watches.get(job_id, ()):
+            watch.tell(progress)
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(POLL)
+            if not self._watches:
+                continue
+            try:
+                states = await self._queries.states(list(self._watches))
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                log.warning("cannot read awaited jobs", error=str(error))
+                continue
+            for job_id, state in states.items():
+                if self._states.get(job_id, state) != state or state not in LIVE:
+                    for watch in self._watches.get(job_id, ()):
+                        watch.tell(None)
+                self._states[job_id] = state
