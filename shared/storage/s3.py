@@ -48,7 +48,7 @@ class S3Storage:
     def __init__(self, bucket: str, prefix: str, endpoint_url: str | None, region: str) -> None:
         self._bucket = bucket
         self._prefix = f"{checked_key(prefix.strip('/'))}/" if prefix.strip("/") else ""
-        self._client = boto3.client(
+        self._client = boto3.Session().client(  # boto3's default session is not safe to share between threads
             "s3",
             endpoint_url=endpoint_url,
             region_name=region,
