@@ -18,7 +18,7 @@ WHERE id IN (
     WHERE state = 'queued' AND family = :family AND run_after <= now()
       AND (dispatched_at IS NULL OR dispatched_at < now() - make_interval(secs => :unanswered))
     ORDER BY {ORDER} LIMIT :need FOR UPDATE SKIP LOCKED)
-RETURNING id, dispatch_no
+RETURNING id, dispatch_no, priority, turn
 """)
 
 UNRING = text("UPDATE jobs SET dispatched_at = NULL WHERE id = ANY(:ids) AND state = 'queued'")
@@ -64,7 +64,9 @@ class Claim:
 def ring(connection: Connection, family: str, need: int, unanswered: float) -> list[Doorbell]:
     """T2: mark up to `need` jobs as dispatched; those that nobody answered for `unanswered` seconds ring again."""
     rows = connection.execute(RING, {"family": family, "need": need, "unanswered": unanswered})
-    return [Doorbell(row.id, row.dispatch_no) for row in rows]
+    # UPDATE returns rows in no particular order.
+    ordered = sorted(rows, key=lambda row: (-row.priority, row.turn, row.id))
+    return [Doorbell(row.id, row.dispatch_no) for row in ordered]
 
 
 def unring(connection: Connection, bells: list[Doorbell]) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
@@ -55,7 +56,7 @@ class Run:
         self.stage, self.total, self.modules, self.trained = stage, STEPS[stage], modules, trained
         self.limit = args.minutes * 60
         self.optimiser = torch.optim.AdamW(trained, PEAK[stage], weight_decay=0.01, betas=(0.9, 0.99), fused=True)
-        self.step, self.spent, self.loss = 0, 0.0, float("nan")
+        self.step, self.spent, self.clock, self.loss = 0, 0.0, 0.0, float("nan")
         if self.path.exists():
             self._load()
 
@@ -66,9 +67,10 @@ class Run:
             done = max(self.step / self.total, self.spent / self.limit)
             for group in self.optimiser.param_groups:
                 group["lr"] = learning_rate(self.step, done, PEAK[self.stage])
+            self.clock = before + time.monotonic() - began
             yield self.step
             self.step += 1
-            self.spent = before + time.monotonic() - began
+            self.spent = self.clock
             bar.set_postfix(loss=f"{self.loss:.4f}", refresh=False)
             bar.update()
             if self.step % 500 == 0:
@@ -80,13 +82,28 @@ class Run:
     def update(self, loss: Tensor) -> None:
         """One optimiser step; `loss` is averaged for the progress bar."""
         loss.backward()
+        self._share()
         nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         value = loss.item()
         self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
 
+    def _share(self) -> None:
+        """With several processes: average the gradients, and let the first one's clock count for all."""
+        if not dist.is_initialized():
+            return
+        parts = [p.grad for p in self.trained if p.grad is not None]
+        clock = torch.tensor([self.clock if dist.get_rank() == 0 else 0.0])
+        flat = torch.cat([clock, *(part.reshape(-1) for part in parts)])
+        dist.all_reduce(flat)
+        self.clock = float(flat[0])
+        for part, shared in zip(parts, flat[1:].split([part.numel() for part in parts]), strict=True):
+            part.copy_(shared.reshape(part.shape) / dist.get_world_size())
+
     def save(self) -> None:
+        if dist.is_initialized() and dist.get_rank() > 0:
+            return
         state = {name: module.state_dict() for name, module in self.modules.items()}
         held = {"step": self.step, "spent": self.spent, "optimiser": self.optimiser.state_dict(), **state}
         torch.save(held, self.path.with_suffix(".tmp"))
@@ -142,12 +159,16 @@ def make_data(args: argparse.Namespace, name: str = "data", count: int = PICTURE
     torch.save(data, path)
 
 
-def batches(data: dict, size: int, generator: torch.Generator) -> Callable[[], tuple[Tensor, Tensor]]:
-    """A function that draws a batch of one grid: scaled latents [B, 12, h, w] and token ids [B, 77]."""
+def batches(data: dict, size: int, seed: int, rank: int = 0) -> Callable[[], tuple[Tensor, Tensor]]:
+    """A function that draws a batch of one grid: scaled latents [B, 12, h, w] and token ids [B, 77].
+
+    All ranks draw the same grids (none waits for a larger one) but different pictures.
+    """
     shares = torch.tensor([share for _, _, share in GRIDS.values()])
+    grids, generator = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed + 7919 * (rank + 1))
 
     def next_batch() -> tuple[Tensor, Tensor]:
-        grid = list(GRIDS)[int(torch.multinomial(shares, 1, generator=generator))]
+        grid = list(GRIDS)[int(torch.multinomial(shares, 1, generator=grids))]
         part = data[grid]
         chosen = torch.randint(0, len(part["ids"]), (size,), generator=generator)
         ids = part["ids"][chosen].long()
@@ -177,11 +198,10 @@ def train_unet(args: argparse.Namespace) -> None:
     average = copy.deepcopy(pair)
     run = Run("unet", args, {"pair": pair, "average": average}, list(pair.parameters()))
     scheduler = networks.make_scheduler()
-    unet = torch.compile(pair[0], dynamic=False) if args.compile else pair[0]
-    next_batch = batches(data, BATCH["unet"], torch.Generator().manual_seed(args.seed + run.step))
-    torch.manual_seed(args.seed + run.step)
+    next_batch = batches(data, BATCH["unet"] // args.processes, args.seed + run.step, args.rank)
+    torch.manual_seed(args.seed + run.step + 104_729 * args.rank)
     for step in run:
-        run.update(diffusion_loss(unet, pair[1], scheduler, *next_batch()))
+        run.update(diffusion_loss(pair[0], pair[1], scheduler, *next_batch()))
         blend(average, pair, min(0.999, (step + 1) / (step + 10)))
 
 
@@ -308,7 +328,7 @@ def train_lora(args: argparse.Namespace, rank: int = 8) -> None:
     trained = [p for p in pipe.unet.parameters() if p.requires_grad]
     adapters = nn.ParameterList(trained)
     run = Run("lora", args, {"adapters": adapters}, trained)
-    next_batch = batches(torch.load(args.work / "sketch.pt", weights_only=True), BATCH["lora"], torch.Generator().manual_seed(args.seed))
+    next_batch = batches(torch.load(args.work / "sketch.pt", weights_only=True), BATCH["lora"], args.seed)
     for _ in run:
         run.update(diffusion_loss(pipe.unet, pipe.text_encoder, pipe.scheduler, *next_batch()))
     state = {k: v.half().contiguous() for k, v in convert_state_dict_to_diffusers(get_peft_model_state_dict(pipe.unet)).items()}
@@ -333,10 +353,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--compile", action="store_true", help="torch.compile the denoiser")
+    parser.add_argument("--processes", type=int, default=1, help="train the denoiser in so many processes")
+    parser.add_argument("--rank", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
+    if args.processes > 1:
+        store = f"file://{args.work.absolute()}/meeting-point"
+        dist.init_process_group("gloo", init_method=store, rank=args.rank, world_size=args.processes)
     run = {"data": make_data, "unet": train_unet, "decoder": train_decoder, "encoder": train_encoder}
     run |= {"export": export, "lora": train_lora, "sheet": make_sheet}
     for stage in args.stages or STAGES:

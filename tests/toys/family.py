@@ -1,0 +1,59 @@
+"""A family for tests and benchmarks: its one operation works in countable steps, makes files, and fails on request."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from shared.family import Family, JobInput, ModelCard, Operation, Schema
+from workers.families import Registration
+
+
+class ToyInput(JobInput):
+    """`steps` of `step_seconds` each, then `files` of `size` bytes made from `seed`."""
+
+    steps: int = Field(0, ge=0, le=10_000)
+    step_seconds: float = Field(0.0, ge=0, le=600)
+    files: int = Field(0, ge=0, le=10)
+    size: int = Field(0, ge=0, le=1_000_000_000)
+    seed: int = Field(0, ge=0)
+    say: str = ""
+    fail: Literal["", "input", "bug", "memory", "once", "crash", "crash_once", "hang"] = ""
+    preview: bool = False
+
+
+class ToyReply(Schema):
+    """What a toy says when it is done."""
+
+    request_id: str
+    said: str
+    steps: int
+    files: int
+
+
+def _reply(job: Any) -> dict[str, Any]:
+    return {"request_id": job.id, **job.output}
+
+
+TOY = Family(
+    name="toy",
+    title="Toys",
+    max_runtime=60,
+    operations=(
+        Operation(
+            name="toy.play",
+            paths=("/toys/play",),
+            input=ToyInput,
+            reply_schema=ToyReply,
+            reply=_reply,
+            summary="Play",
+            description="Counts steps.",
+            examples={"nothing": {}},
+            reply_needs_files=False,
+        ),
+    ),
+    discover=lambda: (ModelCard("model", "toy", "Toy"),),
+)
+
+REGISTRATIONS = [Registration(TOY, "tests.toys.runner:ToyRunner")]

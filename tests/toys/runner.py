@@ -1,0 +1,55 @@
+"""Runs toys. `crash` kills the child as the kernel's out-of-memory killer would."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from typing import Any
+
+from pydantic import BaseModel
+
+from tests.toys.family import ToyInput
+from workers.runtime.runner import InputRejected, Job, OutOfMemory
+
+
+class ToyRunner:
+    def setup(self, device: str, model: str) -> None:
+        self._seen: set[str] = set()
+
+    def run(self, request: BaseModel, job: Job) -> dict[str, Any]:
+        assert isinstance(request, ToyInput)
+        again = job.id in self._seen or getattr(job, "claim").attempt > 1
+        self._seen.add(job.id)
+        _fail(request.fail, again)
+        for step in range(request.steps):
+            time.sleep(request.step_seconds)
+            job.progress(step + 1, request.steps, lambda: b"\xff\xd8preview")
+        for number in range(request.files):
+            job.save(f"file_{number}.bin", content(request.seed + number, request.size), "application/octet-stream")
+        return {"said": request.say, "steps": request.steps, "files": request.files}
+
+    def status(self) -> dict[str, Any]:
+        return {"loaded": True}
+
+    def close(self) -> None:
+        pass
+
+
+def content(seed: int, size: int) -> bytes:
+    """The bytes that a toy makes: the same everywhere for the same seed."""
+    return random.Random(seed).randbytes(size)
+
+
+def _fail(kind: str, again: bool) -> None:
+    if kind == "input":
+        raise InputRejected("This toy was told to refuse its input.")
+    if kind == "bug" or (kind == "once" and not again):
+        raise RuntimeError("a secret that no client may see")
+    if kind == "memory":
+        raise OutOfMemory("The device has too little memory for this request.")
+    if kind == "crash" or (kind == "crash_once" and not again):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "hang":
+        time.sleep(3600)
