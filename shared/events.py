@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -52,7 +53,5 @@ class EventPublisher:
         self._redis.close()
 
     def _send(self, pipe: redis.client.Pipeline) -> None:
-        try:
+        with suppress(redis.RedisError):  # whoever waits re-reads the row every second anyway
             pipe.execute()
-        except redis.RedisError:
-            pass  # whoever waits re-reads the row every second anyway

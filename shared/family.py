@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MAX_SEED = 2**63 - 1
 
-Priority = Annotated[int, Field(ge=0, le=9, description="0 to 9; higher goes first. The header X-Priority does the same.")]
+Priority = Annotated[
+    int, Field(ge=0, le=9, description="0 to 9; higher goes first. The header X-Priority does the same.")
+]
 
 
 class Schema(BaseModel):

@@ -28,7 +28,9 @@ def _named(name: str) -> Any:
 class Settings(BaseSettings):
     """Field `x` is read from `ATELIER_X` unless another name is given. Times are in seconds, sizes in bytes."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", populate_by_name=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="ignore", populate_by_name=True, hide_input_in_errors=True
+    )
 
     # Where the truth, the doorbells and the artifacts live.
     database_url: str = _named("DATABASE_URL")

@@ -45,7 +45,9 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = EmbeddedPostgres(tmp_path_factory.mktemp("pg") / "data", port=0, fsync=False, max_connections=200)
     url = server.start()
     template = ensure_database(url, TEMPLATE)
-    subprocess.run([sys.executable, "-m", "migrations"], check=True, cwd=ROOT, env=os.environ | {"DATABASE_URL": template})
+    subprocess.run(
+        [sys.executable, "-m", "migrations"], check=True, cwd=ROOT, env=os.environ | {"DATABASE_URL": template}
+    )
     yield url
     server.stop()
 
@@ -59,18 +61,20 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def redis_url(redis_server: str) -> Iterator[str]:
+def redis_url(redis_server: str) -> str:
     """An empty Redis."""
     with redis.Redis.from_url(redis_server) as client:
         client.flushall()
-    yield redis_server
+    return redis_server
 
 
 @pytest.fixture(scope="module")
 def database_url(postgres_url: str) -> Iterator[str]:
     """A fresh database with the newest schema."""
     name = f"test_{uuid.uuid4().hex}"
-    _execute(postgres_url, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE)))
+    _execute(
+        postgres_url, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE))
+    )
     yield postgres_url.rsplit("/", 1)[0] + f"/{name}"
     _execute(postgres_url, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 

@@ -23,9 +23,7 @@ class Registration:
     runner: str
 
 
-BUILT_IN = (
-    Registration(IMAGE, "workers.image.runner:ImageRunner"),
-)
+BUILT_IN = (Registration(IMAGE, "workers.image.runner:ImageRunner"),)
 
 
 @lru_cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 from typing import Any
 
 from celery.signals import task_failure, worker_ready, worker_shutdown, worker_shutting_down
@@ -116,10 +117,8 @@ class Guard(threading.Thread):
 
 
 def _signal(pid: int, number: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 _guards: list[Guard] = []

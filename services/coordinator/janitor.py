@@ -11,6 +11,8 @@ from shared.jobs.upkeep import finished_with_orphans, forget_keys, mark_for_purg
 from shared.settings import Settings
 from shared.storage.interface import Storage
 
+DAY = 86_400.0  # seconds after which what a killed writer left half-written is nobody's
+
 
 class Janitor:
     """T12. Marked results answer 410 at once; their files go later, after the longest download has ended."""
@@ -26,6 +28,7 @@ class Janitor:
             forget_stopped(connection)
         self._purge()
         self._collect_orphans()
+        self._storage.sweep(DAY)
 
     def _purge(self) -> None:
         with self._engine.begin() as connection:

@@ -75,7 +75,13 @@ def _install_seams(app: FastAPI) -> None:
         away = Unavailable("The database does not answer.", headers={"Retry-After": "2"})
         return problem(away, request_id_of(request))
 
-    for kind in (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError, OSError, TimeoutError):
+    for kind in (
+        asyncpg.PostgresConnectionError,
+        asyncpg.InterfaceError,
+        asyncpg.CannotConnectNowError,
+        OSError,
+        TimeoutError,
+    ):
         app.add_exception_handler(kind, _away)
 
 

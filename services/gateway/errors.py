@@ -25,7 +25,9 @@ class Problem(BaseModel):
 
     model_config = ConfigDict(title="Problem")
 
-    type: str = Field(description="A URI reference that names the kind of problem.", examples=["/docs#validation_error"])
+    type: str = Field(
+        description="A URI reference that names the kind of problem.", examples=["/docs#validation_error"]
+    )
     title: str = Field(examples=["Bad Request"])
     status: int = Field(examples=[400])
     detail: str = Field(description="What went wrong, for people.")

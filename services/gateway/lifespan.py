@@ -26,7 +26,10 @@ from shared.storage.open import open_storage
 @asynccontextmanager
 async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     """The app's state for as long as it runs."""
-    submit_pool, read_pool = await _pool(settings, "submit", 4), await _pool(settings, "read", settings.database_pool_size)
+    submit_pool, read_pool = (
+        await _pool(settings, "submit", 4),
+        await _pool(settings, "read", settings.database_pool_size),
+    )
     client = redis.Redis.from_url(settings.redis_url, socket_connect_timeout=1, socket_timeout=5)
     notifier = Notifier(read_pool)
     jobs, fleet = JobQueries(read_pool), FleetQueries(read_pool, settings.lease_seconds)

@@ -100,7 +100,7 @@ class EmbeddedPostgres:
             raise PostgresError(f"initdb failed: {done.stderr.strip()}")
 
     def _launch(self, prefix: list[str], binaries: Path) -> None:
-        command = [*prefix, binaries / "postgres", "-D", self._data, "-p", str(self.port)]
+        command: list[str | Path] = [*prefix, binaries / "postgres", "-D", self._data, "-p", str(self.port)]
         for name, value in self._options.items():
             command += ["-c", f"{name}={value}"]
         self._process = spawn(command, self._log, dies_with=signal.SIGINT)

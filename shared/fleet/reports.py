@@ -28,7 +28,11 @@ ON CONFLICT (family, kind, name) DO UPDATE SET title = excluded.title, details =
     reported_by = excluded.reported_by, seen_at = now()
 """).bindparams(bindparam("details", type_=JSONB))
 
-VANISHED = text("DELETE FROM models WHERE family = :family AND reported_by = :reported_by AND NOT (kind || ' ' || name = ANY(:kept))")
+VANISHED = text("""
+DELETE FROM models m WHERE family = :family AND NOT (kind || ' ' || name = ANY(:kept)) AND (reported_by = :reported_by
+    OR NOT EXISTS (SELECT 1 FROM workers w WHERE w.name = m.reported_by AND w.seen_at > now() - interval '10 minutes'
+                   AND w.state <> 'stopped'))
+""")
 
 SLOTS = text("""
 SELECT family, count(*) AS slots FROM workers, unnest(families) AS family
@@ -57,7 +61,7 @@ def report_resident(connection: Connection, name: str, details: dict[str, Any]) 
 
 
 def report_models(connection: Connection, worker: str, family: str, cards: Sequence[ModelCard]) -> None:
-    """Say which models this worker found on its disk; those that it no longer finds leave the catalog."""
+    """Say which models this worker found on its disk; what nobody alive can serve leaves the catalog."""
     for card in cards:
         values = {"kind": card.kind, "name": card.name, "title": card.title, "details": dict(card.details)}
         connection.execute(CATALOG, values | {"family": family, "reported_by": worker})

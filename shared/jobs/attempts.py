@@ -29,7 +29,8 @@ RETURNING id
 STOP = text(f"""
 UPDATE jobs SET state = CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE :state END,
     error = CASE WHEN cancel_requested_at IS NOT NULL THEN NULL ELSE :error END,
-    errors = CASE WHEN cancel_requested_at IS NOT NULL THEN errors ELSE errors || jsonb_build_array(CAST(:error AS jsonb)) END,
+    errors = CASE WHEN cancel_requested_at IS NOT NULL THEN errors
+        ELSE errors || jsonb_build_array(CAST(:error AS jsonb)) END,
     finished_at = now(), purge_after = now() + make_interval(secs => :ttl), {RELEASED}
 WHERE {MINE}
 RETURNING state
@@ -37,7 +38,8 @@ RETURNING state
 
 # The new state is worked out once and used three times.
 RETRY = text(f"""
-UPDATE jobs SET failures = failures + 1, state = v.next, error = :error, errors = errors || jsonb_build_array(CAST(:error AS jsonb)),
+UPDATE jobs SET failures = failures + 1, state = v.next, error = :error,
+    errors = errors || jsonb_build_array(CAST(:error AS jsonb)),
     finished_at = CASE WHEN v.next = 'queued' THEN NULL ELSE now() END,
     purge_after = CASE WHEN v.next = 'queued' THEN NULL ELSE now() + make_interval(secs => :ttl) END,
     run_after = now() + make_interval(secs => least(:cap, :base * power(4, failures)) * (0.8 + 0.4 * random())),
@@ -66,6 +68,15 @@ class Pulse(StrEnum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """A job may fail `max_failures` times; before try n + 1 it waits base · 4^n seconds (± 20 %), at most `cap`."""
+
+    max_failures: int
+    base: float
+    cap: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +110,10 @@ class Attempt:
         values = self._keys() | {"state": state, "error": error, "ttl": ttl}
         return connection.execute(STOP, values).scalar_one_or_none()
 
-    def retry(
-        self, connection: Connection, error: dict[str, Any], *, max_failures: int, base: float, cap: float, ttl: float
-    ) -> str | None:
-        """T7: count a failure and queue the job again after a backoff of base·4^failures (± 20 %), or fail it."""
-        values = self._keys() | {"error": error, "max_failures": max_failures, "base": base, "cap": cap, "ttl": ttl}
+    def retry(self, connection: Connection, error: dict[str, Any], backoff: Backoff, ttl: float) -> str | None:
+        """T7: count a failure and queue the job again after the backoff, or fail it for good."""
+        limits = {"max_failures": backoff.max_failures, "base": backoff.base, "cap": backoff.cap}
+        values = self._keys() | limits | {"error": error, "ttl": ttl}
         return connection.execute(RETRY, values).scalar_one_or_none()
 
     def drain(self, connection: Connection, ttl: float) -> str | None:

@@ -29,7 +29,9 @@ started_at = coalesce(started_at, now()), attempt_started_at = now(),
 lease_expires_at = now() + make_interval(secs => :lease)
 """
 READY = "state = 'queued' AND run_after <= now() AND (deadline_at IS NULL OR deadline_at > now())"
-RETURNED = "RETURNING id, owner, family, operation, input, attempt, extract(epoch FROM deadline_at - now()) AS remaining"
+RETURNED = (
+    "RETURNING id, owner, family, operation, input, attempt, extract(epoch FROM deadline_at - now()) AS remaining"
+)
 
 CLAIM = text(f"UPDATE jobs SET {CLAIMED} WHERE id = :id AND {READY} {RETURNED}")
 

@@ -1,4 +1,4 @@
-"""What the gateway reads and asks of a job (asyncpg). Every statement names the owner: a foreign id is an unknown one."""
+"""What the gateway reads and asks of a job (asyncpg). Every statement names the owner: a foreign id is unknown."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from uuid import UUID
 import asyncpg
 
 from shared.jobs.notices import CANCEL_CHANNEL
-
-
 
 COLUMNS = """id, family, operation, state, priority, turn, attempt, failures, progress, error, created_at, started_at,
 finished_at, run_after, deadline_at, cancel_requested_at, purged, now() AS now"""
@@ -135,7 +133,8 @@ class JobQueries:
 
     async def cancel(self, job_id: UUID, owner: str, ttl: float) -> str | None:
         """T10: the state after the wish ("cancelled", or "running" until the worker stops); None if it had ended."""
-        return await self._pool.fetchval(CANCEL, job_id, owner, ttl)
+        state: str | None = await self._pool.fetchval(CANCEL, job_id, owner, ttl)
+        return state
 
     async def delete(self, job_id: UUID, owner: str) -> bool:
         """Forget an ended job: it disappears at once, the janitor removes its files."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,7 +30,10 @@ READ_KEYS = """
 SELECT k.owner, k.key, k.fingerprint, k.job_id FROM idempotency_keys k
 JOIN unnest($1::text[], $2::text[]) AS w(owner, key) USING (owner, key)
 """
-FREE_KEYS = "DELETE FROM idempotency_keys k USING unnest($1::text[], $2::text[]) AS w(owner, key) WHERE (k.owner, k.key) = (w.owner, w.key)"
+FREE_KEYS = """
+DELETE FROM idempotency_keys k USING unnest($1::text[], $2::text[]) AS w(owner, key)
+WHERE (k.owner, k.key) = (w.owner, w.key)
+"""
 LOCK = "SELECT pg_advisory_xact_lock($1, hashtext(name)) FROM (SELECT unnest($2::text[]) AS name ORDER BY 1) n"
 # Counting stops at the limit: a long queue costs no more than the limit itself.
 COUNT_OWNER = "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE owner = $1 AND state IN ('queued','running') LIMIT $2) n"
@@ -139,10 +141,9 @@ class Submitter:
                 submission.outcome.set_exception(_translated(error))
 
     async def _commit(self, batch: list[Submission]) -> None:
-        async with self._pool.acquire() as connection:
-            async with connection.transaction():
-                round_ = _Round(connection, self._limits)
-                accepted = await round_.run(batch)
+        async with self._pool.acquire() as connection, connection.transaction():
+            round_ = _Round(connection, self._limits)
+            accepted = await round_.run(batch)
         if accepted:
             self._on_commit({submission.family for submission in accepted})
         for submission in batch:
@@ -218,25 +219,23 @@ class _Round:
         room_family = await self._room(FAMILY_LOCK, COUNT_FAMILY, self._limits.per_family, [s.family for s in fresh])
         admitted = []
         for submission in fresh:
-            if room_owner and room_owner[submission.owner] <= 0:
+            if not room_owner.get(submission.owner, 1):
                 self.refused[submission.id] = _too_many(self._limits.per_owner)
-            elif room_family and room_family[submission.family] <= 0:
+            elif not room_family.get(submission.family, 1):
                 self.refused[submission.id] = _queue_full(submission.family, self._limits.per_family)
             else:
-                room_owner[submission.owner] -= 1
-                room_family[submission.family] -= 1
+                _take(room_owner, submission.owner)
+                _take(room_family, submission.family)
                 admitted.append(submission)
         return admitted
 
-    async def _room(self, lock: int, count: str, limit: int, names: list[str]) -> Counter[str]:
+    async def _room(self, lock: int, count: str, limit: int, names: list[str]) -> dict[str, int]:
         """How many more jobs each name may have; empty if there is no limit."""
-        room: Counter[str] = Counter()
-        if limit and names:
-            distinct = sorted(set(names))
-            await self._db.execute(LOCK, lock, distinct)
-            for name in distinct:
-                room[name] = limit - await self._db.fetchval(count, name, limit)
-        return room
+        if not limit or not names:
+            return {}
+        distinct = sorted(set(names))
+        await self._db.execute(LOCK, lock, distinct)
+        return {name: max(0, limit - await self._db.fetchval(count, name, limit)) for name in distinct}
 
     async def _free_keys(self, refused: list[Submission]) -> None:
         keyed = [s for s in refused if s.key is not None]
@@ -246,6 +245,11 @@ class _Round:
     async def _insert(self, admitted: list[Submission]) -> None:
         rows = [(s.id, s.owner, s.family, s.operation, s.priority, s.input, s.deadline) for s in admitted]
         await self._db.execute(INSERT, *_columns(rows))
+
+
+def _take(room: dict[str, int], name: str) -> None:
+    if name in room:
+        room[name] -= 1
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:

@@ -72,9 +72,7 @@ class Job(Base):
         CheckConstraint("(state = 'completed') = (result_attempt IS NOT NULL)", name="result"),
         CheckConstraint("(state IN ('queued','running')) = (finished_at IS NULL)", name="finished"),
         CheckConstraint("purged IN ('marked','done')", name="purged"),
-        Index(
-            "jobs_order", "family", text("priority DESC"), "turn", "id", postgresql_where=text("state = 'queued'")
-        ),
+        Index("jobs_order", "family", text("priority DESC"), "turn", "id", postgresql_where=text("state = 'queued'")),
         Index("jobs_turns", "family", "priority", "owner", "turn", postgresql_where=text("state = 'queued'")),
         Index("jobs_live", "owner", postgresql_where=text("state IN ('queued','running')")),
         Index("jobs_deadlines", "deadline_at", postgresql_where=text("state = 'queued'")),

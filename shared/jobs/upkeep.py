@@ -11,7 +11,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 # A lost worker counts as a crash and as a failure. The error keeps who held the attempt.
 REAP = """
-UPDATE jobs SET state = v.next, crashes = crashes + 1, failures = failures + 1, run_after = now() + make_interval(secs => :pause),
+UPDATE jobs SET state = v.next, crashes = crashes + 1, failures = failures + 1,
+    run_after = now() + make_interval(secs => :pause),
     finished_at = CASE WHEN v.next = 'queued' THEN NULL ELSE now() END,
     purge_after = CASE WHEN v.next = 'queued' THEN NULL ELSE now() + make_interval(secs => :ttl) END,
     dispatched_at = NULL, lease_owner = NULL, lease_expires_at = NULL, progress = NULL,
@@ -29,7 +30,8 @@ RETURNING id, state
 
 # After a restart of Postgres every lease looks expired: wait for one lease, so that living workers can prolong theirs.
 LEASE_OVER = """
-(lease_expires_at < now() OR attempt_started_at < now() - make_interval(secs => CAST(CAST(:max_runtimes AS jsonb) ->> family AS float8)))
+(lease_expires_at < now()
+    OR attempt_started_at < now() - make_interval(secs => CAST(CAST(:max_runtimes AS jsonb) ->> family AS float8)))
 AND pg_postmaster_start_time() < now() - make_interval(secs => :lease)
 """
 REAP_EXPIRED = text(REAP.format(which=LEASE_OVER)).bindparams(bindparam("max_runtimes", type_=JSONB))

@@ -147,4 +147,3 @@ def test_a_hung_job_is_ended_by_its_own_process(environment: dict[str, str], tmp
         assert (ended["status"], ended["error"]["code"]) == ("failed", "worker_lost")
     finally:
         platform.close()
-

@@ -20,7 +20,7 @@ class ToyRunner:
 
     def run(self, request: BaseModel, job: Job) -> dict[str, Any]:
         assert isinstance(request, ToyInput)
-        again = job.id in self._seen or getattr(job, "claim").attempt > 1
+        again = job.id in self._seen or job.claim.attempt > 1
         self._seen.add(job.id)
         _fail(request.fail, again)
         for step in range(request.steps):

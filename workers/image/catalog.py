@@ -1,4 +1,4 @@
-"""Which Stable Diffusion folders and LoRAs lie on this machine (no torch: workers report this, the gateway shows it)."""
+"""Which Stable Diffusion folders and LoRAs lie on this machine. No torch: workers report it, the gateway shows it."""
 
 from __future__ import annotations
 

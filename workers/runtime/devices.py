@@ -8,7 +8,7 @@ import psutil
 
 
 def choose_device(wanted: str) -> str:
-    """"auto" is the first CUDA device if there is one, else the CPU; other names are taken as they are."""
+    """ "auto" is the first CUDA device if there is one, else the CPU; other names are taken as they are."""
     if wanted != "auto":
         return wanted
     import torch

@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 
 from shared.events import EventPublisher
 from shared.jobs.artifacts import ManifestEntry, attempt_prefix
-from shared.jobs.attempts import Attempt
+from shared.jobs.attempts import Attempt, Backoff
 from shared.jobs.claims import Claim, claim, claim_next
 from shared.logging import get_logger
 from shared.settings import Settings
@@ -175,8 +175,8 @@ class Executor:
         entry = _error(verdict.code, verdict.message, attempt)
         s = self._settings
         if verdict.retry:
-            values = {"max_failures": s.max_failures, "base": s.backoff_seconds, "cap": s.backoff_cap_seconds}
-            self._write(lambda db: attempt.retry(db, entry, **values, ttl=s.result_ttl_seconds))
+            backoff = Backoff(s.max_failures, s.backoff_seconds, s.backoff_cap_seconds)
+            self._write(lambda db: attempt.retry(db, entry, backoff, s.result_ttl_seconds))
         else:
             self._write(lambda db: attempt.stop(db, "failed", entry, s.result_ttl_seconds))
         self._forget(job)

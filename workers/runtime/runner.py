@@ -55,7 +55,7 @@ class Job(Protocol):
     wants_preview: bool
 
     def progress(self, step: int, total: int, preview: Callable[[], bytes] | None = None) -> None:
-        """Say that `step` of `total` is done; raises JobStopped. `preview` makes a small JPEG, called only if wanted."""
+        """Say that `step` of `total` is done; raises JobStopped. `preview` makes a small JPEG if one is wanted."""
         ...
 
     def save(self, name: str, content: bytes, media_type: str) -> None:

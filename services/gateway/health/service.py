@@ -40,7 +40,8 @@ async def health(state: GatewayState) -> dict[str, Any]:
         "timestamp_unix": time.time(),
         "gpu_available": any(str(worker["device"]).startswith("cuda") for worker in models["workers"]),
         "model_loaded": models["loaded"],
-        "model_status": {key: models[key] for key in ("loaded", "lora_available", "device")} | {"model_info": info or None},
+        "model_status": {key: models[key] for key in ("loaded", "lora_available", "device")}
+        | {"model_info": info or None},
         "workers": len(models["workers"]),
         "checks": checks,
     }

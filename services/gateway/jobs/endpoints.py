@@ -45,9 +45,7 @@ async def get_events(job_id: JobId, state: State, owner: Owner, base: Base) -> R
     if await state.jobs.get(job_id, owner) is None:
         raise unknown_job()
     headers = NO_STORE | {"X-Accel-Buffering": "no"}
-    return StreamingResponse(
-        status_events(state, job_id, owner, base), headers=headers, media_type="text/event-stream"
-    )
+    return StreamingResponse(status_events(state, job_id, owner, base), headers=headers, media_type="text/event-stream")
 
 
 @router.post(

@@ -50,7 +50,9 @@ def status_body(job: JobView, base: str, position: int | None, live: dict[str, A
         "created_at": job.created_at.isoformat(),
         "started_at": job.started_at.isoformat() if job.started_at else None,
         "finished_at": job.finished_at.isoformat() if job.finished_at else None,
-        "error": {key: job.error[key] for key in ("code", "message")} if job.error and job.state != "completed" else None,
+        "error": {key: job.error[key] for key in ("code", "message")}
+        if job.error and job.state != "completed"
+        else None,
         "preview": known["preview"],
         **links(base, job_id),
     }

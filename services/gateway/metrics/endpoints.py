@@ -30,7 +30,10 @@ async def get_metrics(request: Request, state: State) -> Response:
 
 @router.get(
     "/metrics/prometheus",
-    responses={200: {"description": "Prometheus exposition.", "content": {"text/plain": {"schema": {"type": "string"}}}}, **problems()},
+    responses={
+        200: {"description": "Prometheus exposition.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        **problems(),
+    },
 )
 async def get_prometheus(state: State) -> Response:
     """The Prometheus exposition."""

@@ -30,7 +30,6 @@ async def model_status(state: GatewayState) -> dict[str, Any]:
             {"family": m.family, "kind": m.kind, "name": m.name, "title": m.title, **m.details} for m in catalog
         ],
         "workers": [
-            {"name": w.name, "families": w.families, "device": w.device, "state": w.state, **w.details}
-            for w in workers
+            {"name": w.name, "families": w.families, "device": w.device, "state": w.state, **w.details} for w in workers
         ],
     }

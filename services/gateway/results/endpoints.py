@@ -33,7 +33,7 @@ RANGES: dict[int | str, dict[str, Any]] = {
 )
 @router.head("/results/{job_id}", include_in_schema=False)
 async def get_result(job_id: JobId, request: Request, state: State, owner: Owner) -> Response:
-    """A completed job's result. The ZIP resumes at any byte (Range, If-Range); `Accept: application/json` gets the reply."""
+    """A completed job's result: a ZIP that resumes at any byte, or with `Accept: application/json` the reply."""
     if _wants_json(request.headers.get("accept", "")):
         return await result_reply(state, job_id, owner, {"Cache-Control": "private, no-cache", "Vary": "Accept"})
     response = await archive_response(state, job_id, owner, request.method, request.headers)

@@ -25,7 +25,7 @@ TABLE = np.array([COLOURS[name] for name in NAMES], float)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One thing in a picture: `x`, `y` of its centre in fractions, `filled` the share of its outline's area in colour."""
+    """A thing: `x`, `y` of its centre in fractions, `filled` the coloured share of what its outline encloses."""
 
     shape: str
     colour: str
@@ -45,7 +45,8 @@ class Reading:
 def read(picture: Image.Image) -> Reading:
     """What the picture shows."""
     pixels = _shrunk(picture)
-    frame = np.concatenate([pixels[:4].reshape(-1, 3), pixels[-4:].reshape(-1, 3), pixels[:, :4].reshape(-1, 3), pixels[:, -4:].reshape(-1, 3)])
+    sides = (pixels[:4], pixels[-4:], pixels[:, :4], pixels[:, -4:])
+    frame = np.concatenate([side.reshape(-1, 3) for side in sides])
     ground = np.median(frame, axis=0)
     labels, count = ndimage.label(np.linalg.norm(pixels - ground, axis=2) > FAR)
     masks = [labels == number for number in range(1, count + 1)]

@@ -76,7 +76,7 @@ def outline(shape: str, x: float, y: float, r: float) -> list[Point]:
         return _around(x, y, [1.06 * r, 0.45 * r] * 5)
     if shape == "heart":
         return [_heart(x, y, r, 2 * math.pi * i / 72) for i in range(72)]
-    corners = {
+    corners: dict[str, list[Point]] = {
         "square": [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
         "triangle": [(0, -1), (1, 0.85), (-1, 0.85)],
         "diamond": [(0, -1), (0.72, 0), (0, 1), (-0.72, 0)],
@@ -156,13 +156,21 @@ def placed(rng: random.Random, shape: str, colour: str, size: str, place: str, a
 def single_caption(rng: random.Random, shape: str, colour: str, background: str, size: str, place: str) -> str:
     """One of the ways to say it; what is said by default may be left out."""
     size_word = rng.choice(SIZE_WORDS[size]) if size != "medium" or rng.random() < 0.3 else ""
-    place_words = place if place != "in the center" or rng.random() < 0.15 else ""
+    place_words = place if place != "in the center" else ""
+    if place == "in the center" and rng.random() < 0.15:
+        place_words = rng.choice(["in the center", "in the middle", "in the centre"])
     paint, ground = _spelling(rng, colour), _spelling(rng, background)
-    article = rng.choice(["a", "a", "a", "", "one"])
-    head = " ".join(word for word in (article, size_word, paint, shape, place_words) if word)
+    thing = " ".join(word for word in (size_word, paint, shape, place_words) if word)
+    head = rng.choice([_a(thing), _a(thing), _a(thing), thing, f"one {thing}"])
     if background == "white" and rng.random() < 0.3:
         return head
-    return f"{head}{rng.choice([f' on a {ground} background'] * 3 + [f', {ground} background', f' on {ground}'])}"
+    grounds = [f" on {_a(ground)} background"] * 4
+    grounds += [f", {ground} background", f" on {ground}", f" against {_a(ground)} background"]
+    return head + rng.choice(grounds)
+
+
+def _a(words: str) -> str:
+    return f"{'an' if words.startswith('orange') else 'a'} {words}"
 
 
 def _spelling(rng: random.Random, colour: str) -> str:
@@ -181,8 +189,8 @@ def _pair(rng: random.Random, aspect: float) -> Scene:
         Thing(s, c, x + rng.uniform(-0.02, 0.02), y + rng.uniform(-0.02, 0.02), rng.uniform(0.165, 0.19))
         for s, c, (x, y) in zip(shapes, colours, (a, b), strict=True)
     )
-    first, second = (f"a {_spelling(rng, c)} {s}" for s, c in zip(shapes, colours, strict=True))
-    return Scene(f"{first} {relation} {second} on a {_spelling(rng, background)} background", things, background)
+    first, second = (f"{_a(_spelling(rng, c))} {s}" for s, c in zip(shapes, colours, strict=True))
+    return Scene(f"{first} {relation} {second} on {_a(_spelling(rng, background))} background", things, background)
 
 
 def _pattern(rng: random.Random) -> Scene:

@@ -73,7 +73,12 @@ def load(folder: Path) -> StableDiffusionPipeline:
 
 
 def pictures(
-    pipe: StableDiffusionPipeline, captions: Sequence[str], seeds: Sequence[int], width: int, height: int, batch: int = 8
+    pipe: StableDiffusionPipeline,
+    captions: Sequence[str],
+    seeds: Sequence[int],
+    width: int,
+    height: int,
+    batch: int = 8,
 ) -> list[Image.Image]:
     """One picture a caption, each from its own seed, at the API's default settings."""
     rescale = json.loads((MODEL / "atelier.json").read_text())["guidance_rescale"]
@@ -149,7 +154,9 @@ def seconds_per_picture(pipe: StableDiffusionPipeline) -> float:
     return round(sorted(taken[1:])[1], 2)
 
 
-def contact_sheet(made: Sequence[Image.Image], captions: Sequence[str], columns: int = 6, side: int = 160) -> Image.Image:
+def contact_sheet(
+    made: Sequence[Image.Image], captions: Sequence[str], columns: int = 6, side: int = 160
+) -> Image.Image:
     """The pictures in rows, their captions below them."""
     rows = -(-len(made) // columns)
     sheet = Image.new("RGB", (columns * (side + 8), rows * (side + 36)), "white")
@@ -158,7 +165,9 @@ def contact_sheet(made: Sequence[Image.Image], captions: Sequence[str], columns:
         x, y = number % columns * (side + 8) + 4, number // columns * (side + 36) + 4
         sheet.paste(picture.resize((side, side), Image.Resampling.LANCZOS), (x, y))
         middle = caption.find(" ", len(caption) // 2 - 4)
-        pen.text((x, y + side + 2), f"{caption[:middle]}\n{caption[middle + 1:]}", fill="black", font_size=10, spacing=1)
+        pen.text(
+            (x, y + side + 2), f"{caption[:middle]}\n{caption[middle + 1 :]}", fill="black", font_size=10, spacing=1
+        )
     return sheet
 
 

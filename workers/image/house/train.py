@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from tqdm import tqdm
 from transformers import CLIPTokenizer
 
 from workers.image.house import networks
-from workers.image.house.drawing import Scene, draw, sample
+from workers.image.house.drawing import draw, sample
 
 WEIGHTS = Path(__file__).parent / "weights"
 STAGES = ("data", "unet", "decoder", "encoder", "export", "lora", "sheet")
@@ -51,7 +52,9 @@ class Run:
     The learning rate follows whichever of both is nearer its end, so a run cut by time still cools down.
     """
 
-    def __init__(self, stage: str, args: argparse.Namespace, modules: dict[str, nn.Module], trained: list[nn.Parameter]):
+    def __init__(
+        self, stage: str, args: argparse.Namespace, modules: dict[str, nn.Module], trained: list[nn.Parameter]
+    ):
         self.path = args.work / f"{stage}.pt"
         self.stage, self.total, self.modules, self.trained = stage, STEPS[stage], modules, trained
         self.limit = args.minutes * 60
@@ -147,10 +150,12 @@ def make_data(args: argparse.Namespace, name: str = "data", count: int = PICTURE
     if not tokens.exists():
         networks.make_tokenizer(c for captions, _ in parts for c in captions).save_pretrained(tokens)
     tokenizer = CLIPTokenizer.from_pretrained(tokens)
-    data = {}
+    data: dict[str, Any] = {}
     for grid in GRIDS:
         chosen = [part for (g, _), part in zip(jobs, parts, strict=True) if g == grid]
-        ids = tokenizer([c for captions, _ in chosen for c in captions], padding="max_length", truncation=True, max_length=77)
+        ids = tokenizer(
+            [c for captions, _ in chosen for c in captions], padding="max_length", truncation=True, max_length=77
+        )
         data[grid] = {
             "thumbnails": torch.from_numpy(np.concatenate([t for _, t in chosen])).permute(0, 3, 1, 2).contiguous(),
             "ids": torch.tensor(ids.input_ids, dtype=torch.int16),
@@ -194,7 +199,8 @@ def train_unet(args: argparse.Namespace) -> None:
     """Denoiser and text encoder together, with an exponential moving average of both."""
     data = torch.load(args.work / "data.pt", weights_only=True)
     tokenizer = CLIPTokenizer.from_pretrained(args.work / "tokenizer")
-    pair = nn.ModuleList([networks.make_unet(), networks.make_text_encoder(tokenizer)]).to(memory_format=torch.channels_last)
+    pair = nn.ModuleList([networks.make_unet(), networks.make_text_encoder(tokenizer)])
+    pair[0].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(pair)
     run = Run("unet", args, {"pair": pair, "average": average}, list(pair.parameters()))
     scheduler = networks.make_scheduler()
@@ -268,7 +274,9 @@ def train_encoder(args: argparse.Namespace) -> None:
             pictures = torch.from_numpy(next(stream)).permute(0, 3, 1, 2).float() / 127.5 - 1
             with torch.autocast("cpu", torch.bfloat16):
                 mean, spread = vae.quant_conv(vae.encoder(pictures)).float().chunk(2, dim=1)
-            run.update(F.smooth_l1_loss(mean, networks.latents_of(pictures), beta=0.1) + 1e-3 * (spread + 10).square().mean())
+            run.update(
+                F.smooth_l1_loss(mean, networks.latents_of(pictures), beta=0.1) + 1e-3 * (spread + 10).square().mean()
+            )
 
 
 def assemble(args: argparse.Namespace) -> StableDiffusionPipeline:
@@ -290,9 +298,13 @@ def assemble(args: argparse.Namespace) -> StableDiffusionPipeline:
 
 def _vae(work: Path) -> AutoencoderKL:
     vae = networks.make_vae()
-    nn.ModuleList([vae.decoder, vae.post_quant_conv]).load_state_dict(torch.load(work / "decoder.pt", weights_only=True)["decoder"])
+    nn.ModuleList([vae.decoder, vae.post_quant_conv]).load_state_dict(
+        torch.load(work / "decoder.pt", weights_only=True)["decoder"]
+    )
     if (work / "encoder.pt").exists():
-        nn.ModuleList([vae.encoder, vae.quant_conv]).load_state_dict(torch.load(work / "encoder.pt", weights_only=True)["encoder"])
+        nn.ModuleList([vae.encoder, vae.quant_conv]).load_state_dict(
+            torch.load(work / "encoder.pt", weights_only=True)["encoder"]
+        )
     return vae.eval()
 
 
@@ -331,7 +343,10 @@ def train_lora(args: argparse.Namespace, rank: int = 8) -> None:
     next_batch = batches(torch.load(args.work / "sketch.pt", weights_only=True), BATCH["lora"], args.seed)
     for _ in run:
         run.update(diffusion_loss(pipe.unet, pipe.text_encoder, pipe.scheduler, *next_batch()))
-    state = {k: v.half().contiguous() for k, v in convert_state_dict_to_diffusers(get_peft_model_state_dict(pipe.unet)).items()}
+    state = {
+        k: v.half().contiguous()
+        for k, v in convert_state_dict_to_diffusers(get_peft_model_state_dict(pipe.unet)).items()
+    }
     StableDiffusionPipeline.save_lora_weights(args.out / "sketch-lora", unet_lora_layers=state)
 
 

@@ -1,0 +1,329 @@
+"""The state machine in SQL, on a real Postgres: order, fairness, fencing, limits, the guard, upkeep."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
+from uuid import UUID
+
+import asyncpg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import IntegrityError
+
+import shared.fleet.table
+import shared.jobs.table  # noqa: F401
+from shared.database import Base, open_database
+from shared.errors import AtelierError, RateLimited
+from shared.ids import new_id
+from shared.jobs.attempts import Attempt, Backoff, Pulse
+from shared.jobs.claims import Claim, claim, claim_next, ring
+from shared.jobs.queries import JobQueries
+from shared.jobs.submissions import Limits, Receipt, Submission, Submitter
+from shared.jobs.upkeep import Budget, expire, mark_for_purge, marked, reap_expired, reap_worker
+
+T = TypeVar("T")
+UNLIMITED = Limits(0, 0)
+BUDGET = Budget(max_crashes=2, max_failures=3, pause=0, ttl=60)
+
+
+@pytest.fixture(scope="module")
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = open_database(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(autouse=True)
+def _empty(engine: Engine) -> None:
+    with engine.begin() as db:
+        db.execute(text("TRUNCATE jobs, idempotency_keys, deliveries, workers, models"))
+
+
+@pytest.fixture
+def gateway(database_url: str) -> Callable[[Callable[[asyncpg.Pool], Awaitable[Any]]], Any]:
+    """Runs a coroutine with an asyncpg pool, as the gateway would."""
+
+    def run(work: Callable[[asyncpg.Pool], Awaitable[T]]) -> T:
+        async def with_pool() -> T:
+            async with asyncpg.create_pool(database_url, min_size=1, max_size=8) as pool:
+                return await work(pool)
+
+        return asyncio.run(with_pool())
+
+    return run
+
+
+def submission(**values: Any) -> Submission:
+    given = {"owner": "ann", "family": "toy", "operation": "toy.play", "priority": 0, "input": "{}", "deadline": 3600}
+    return Submission(id=new_id(), **{**given, **values})
+
+
+def submit_all(gateway: Any, *wanted: dict[str, Any], limits: Limits = UNLIMITED, submitters: int = 1) -> list[Any]:
+    """Submit at once; receipts or the errors, in order."""
+
+    async def work(pool: asyncpg.Pool) -> list[Receipt | BaseException]:
+        several = [Submitter(pool, limits, lambda _: None) for _ in range(submitters)]
+        calls = [several[n % submitters].submit(submission(**values)) for n, values in enumerate(wanted)]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    return gateway(work)
+
+
+def order(engine: Engine) -> list[UUID]:
+    """The ids in the order in which workers get them."""
+    taken = []
+    with engine.begin() as db:
+        while claimed := claim_next(db, "toy", "w/1", 60):
+            taken.append(claimed.id)
+    return taken
+
+
+def take(engine: Engine, job_id: UUID | None = None) -> Claim:
+    with engine.begin() as db:
+        claimed = claim(db, job_id, "w/1", 60) if job_id else claim_next(db, "toy", "w/1", 60)
+    assert claimed is not None
+    return claimed
+
+
+def column(engine: Engine, name: str, job_id: UUID) -> Any:
+    with engine.begin() as db:
+        return db.execute(text(f"SELECT {name} FROM jobs WHERE id = :id"), {"id": job_id}).scalar_one()
+
+
+def test_the_tables_are_what_the_migrations_made(engine: Engine) -> None:
+    with engine.connect() as db:
+        context = MigrationContext.configure(db, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_a_heavy_owner_does_not_starve_a_light_one(engine: Engine, gateway: Any) -> None:
+    heavy = [r.job_id for r in submit_all(gateway, *[{"owner": "heavy"}] * 50)]
+    first = [take(engine).id for _ in range(10)]
+    assert first == heavy[:10], "alone, an owner's jobs go oldest first"
+    light = [r.job_id for r in submit_all(gateway, *[{"owner": "light"}] * 3)]
+    urgent = submit_all(gateway, {"owner": "heavy", "priority": 1})[0].job_id
+    rest = order(engine)
+    assert rest[0] == urgent, "priority goes before fairness"
+    assert [rest.index(job) for job in light] == [2, 4, 6], "one turn each"
+
+
+def test_two_dispatchers_never_ring_for_the_same_job(engine: Engine, gateway: Any) -> None:
+    submit_all(gateway, *[{}] * 30)
+    with engine.connect() as one, engine.connect() as two:
+        a, b = ring(one, "toy", 20, 60), ring(two, "toy", 20, 60)
+        assert len({bell.job_id for bell in a + b}) == 30
+        one.commit()
+        two.commit()
+    with engine.begin() as db:
+        assert ring(db, "toy", 20, 60) == [], "dispatched jobs wait for an answer"
+        assert len(ring(db, "toy", 20, 0)) == 20, "unanswered doorbells ring again"
+
+
+def test_late_doubled_and_forged_doorbells_do_nothing(engine: Engine, gateway: Any) -> None:
+    job_id = submit_all(gateway, {})[0].job_id
+    take(engine, job_id)
+    with engine.begin() as db:
+        assert claim(db, job_id, "w/2", 60) is None
+        assert claim(db, new_id(), "w/2", 60) is None
+
+
+def test_a_zombie_changes_nothing(engine: Engine, gateway: Any) -> None:
+    job_id = submit_all(gateway, {})[0].job_id
+    zombie = Attempt(job_id, take(engine).attempt, "w/1")
+    with engine.begin() as db:
+        assert [moved.state for moved in reap_worker(db, BUDGET, "w/1")] == ["queued"]
+        second = claim(db, job_id, "w/2", 60)
+        assert second is not None
+        assert second.attempt == 2
+    with engine.begin() as db:
+        assert zombie.beat(db, 60, None) is Pulse.LOST
+        assert not zombie.publish(db, {}, [], 60)
+        assert zombie.stop(db, "failed", None, 60) is None
+        assert zombie.retry(db, {}, Backoff(3, 0, 0), 60) is None
+        assert zombie.drain(db, 60) is None
+        assert Attempt(job_id, 2, "w/2").publish(db, {"n": 2}, [], 60)
+    assert column(engine, "result_attempt", job_id) == 2
+
+
+def test_cancel_wins_over_publish_failure_and_crash(engine: Engine, gateway: Any) -> None:
+    jobs = [r.job_id for r in submit_all(gateway, *[{}] * 4)]
+    attempts = [Attempt(job, take(engine, job).attempt, "w/1") for job in jobs]
+
+    async def cancel(pool: asyncpg.Pool) -> list[str | None]:
+        queries = JobQueries(pool)
+        assert await queries.cancel(jobs[0], "eve", 60) is None, "nobody cancels another's job"
+        return [await queries.cancel(job, "ann", 60) for job in jobs]
+
+    assert gateway(cancel) == ["running"] * 4
+    with engine.begin() as db:
+        assert attempts[0].beat(db, 60, None) is Pulse.CANCELLED
+        assert not attempts[0].publish(db, {}, [], 60)
+        assert attempts[0].stop(db, "failed", {"code": "x"}, 60) == "cancelled"
+        assert attempts[1].retry(db, {"code": "x"}, Backoff(3, 0, 0), 60) == "cancelled"
+        assert attempts[2].drain(db, 60) == "cancelled"
+        assert [moved.state for moved in reap_worker(db, BUDGET, "w/1")] == ["cancelled"]
+
+
+def test_retries_back_off_and_end(engine: Engine, gateway: Any) -> None:
+    job_id = submit_all(gateway, {})[0].job_id
+    states = []
+    for _ in range(3):
+        claimed = take(engine, job_id)
+        with engine.begin() as db:
+            error = {"code": "gpu_oom", "attempt": claimed.attempt}
+            states.append(Attempt(job_id, claimed.attempt, "w/1").retry(db, error, Backoff(3, 0.001, 1), 60))
+            db.execute(text("UPDATE jobs SET run_after = now() WHERE state = 'queued'"))
+    assert states == ["queued", "queued", "failed"]
+    assert [entry["attempt"] for entry in column(engine, "errors", job_id)] == [1, 2, 3]
+
+
+def test_the_reaper_waits_for_the_lease_then_moves_on_and_gives_up_after_two_crashes(
+    engine: Engine, gateway: Any
+) -> None:
+    job_id = submit_all(gateway, {})[0].job_id
+    for expected in ("queued", "failed"):
+        take(engine, job_id)
+        with engine.begin() as db:
+            assert reap_expired(db, BUDGET, 0.01, {"toy": 60}) == [], "the lease is not over"
+            db.execute(text("UPDATE jobs SET lease_expires_at = now() - interval '1 s' WHERE state = 'running'"))
+            assert [moved.state for moved in reap_expired(db, BUDGET, 0.01, {"toy": 60})] == [expected]
+            assert reap_expired(db, BUDGET, 1e9, {"toy": 60}) == [], "Postgres started less than a lease ago"
+    assert column(engine, "error", job_id)["code"] == "worker_lost"
+
+
+def test_a_job_that_runs_longer_than_its_family_allows_is_reaped(engine: Engine, gateway: Any) -> None:
+    submit_all(gateway, {})
+    take(engine)
+    with engine.begin() as db:
+        db.execute(text("UPDATE jobs SET attempt_started_at = now() - interval '61 s'"))
+        assert len(reap_expired(db, BUDGET, 0.01, {"toy": 60})) == 1
+
+
+def test_deadlines_expire_queued_jobs(engine: Engine, gateway: Any) -> None:
+    job_id = submit_all(gateway, {"deadline": 0})[0].job_id
+    with engine.begin() as db:
+        assert claim(db, job_id, "w/1", 60) is None
+        assert [moved.state for moved in expire(db, 60)] == ["expired"]
+
+
+def test_purge_has_two_phases(engine: Engine, gateway: Any) -> None:
+    job_id = submit_all(gateway, {})[0].job_id
+    with engine.begin() as db:
+        assert Attempt(job_id, 1, "w/1").publish(db, {}, [], 60) is False
+    attempt = Attempt(job_id, take(engine).attempt, "w/1")
+    with engine.begin() as db:
+        assert attempt.publish(db, {}, [], 0)
+    with engine.begin() as db:
+        assert mark_for_purge(db) == 1
+        assert marked(db, 900) == [], "downloads that began before may go on"
+    with engine.begin() as db:
+        assert [doomed.id for doomed in marked(db, 0)] == [job_id]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "state = 'completed', result_attempt = 1, finished_at = now()",
+        "state = 'failed', finished_at = now()",
+        "attempt = attempt + 2",
+        "attempt = attempt - 1",
+        "state = 'running'",
+        "state = 'paused'",
+        "finished_at = now()",
+    ],
+)
+def test_the_database_refuses_illegal_changes_of_a_queued_job(engine: Engine, gateway: Any, change: str) -> None:
+    submit_all(gateway, {})
+    with pytest.raises(IntegrityError), engine.begin() as db:
+        db.execute(text(f"UPDATE jobs SET {change}"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "state = 'queued', finished_at = NULL, result_attempt = NULL",
+        "state = 'cancelled', result_attempt = NULL",
+        "result_attempt = 2",
+        "attempt = 2",
+        """output = '{"other": 1}'""",
+        "finished_at = now() + interval '1 s'",
+    ],
+)
+def test_the_database_refuses_any_change_of_a_result(engine: Engine, gateway: Any, change: str) -> None:
+    job_id = submit_all(gateway, {})[0].job_id
+    attempt = Attempt(job_id, take(engine).attempt, "w/1")
+    with engine.begin() as db:
+        assert attempt.publish(db, {"n": 1}, [], 60)
+    with pytest.raises(IntegrityError), engine.begin() as db:
+        db.execute(text(f"UPDATE jobs SET {change}"))
+
+
+def test_forty_submitters_get_exactly_the_limit(engine: Engine, gateway: Any) -> None:
+    answers = submit_all(gateway, *[{}] * 140, limits=Limits(100, 0), submitters=40)
+    assert sum(isinstance(answer, Receipt) for answer in answers) == 100
+    assert sum(isinstance(answer, RateLimited) for answer in answers) == 40
+    full = submit_all(gateway, {"owner": "bob"}, limits=Limits(0, 100))[0]
+    assert isinstance(full, AtelierError)
+    assert full.error_code == "queue_full"
+    refused = submit_all(gateway, {"key": "k", "fingerprint": b"f"}, limits=Limits(100, 0))[0]
+    assert isinstance(refused, RateLimited)
+    order(engine)
+    with engine.begin() as db:
+        reap_worker(db, Budget(1, 1, 0, 60), "w/1")
+    accepted = submit_all(gateway, {"key": "k", "fingerprint": b"f"}, limits=Limits(100, 0))[0]
+    assert not accepted.replayed, "a refused submit does not use up its key"
+
+
+def test_one_key_makes_one_job_over_many_gateways(engine: Engine, gateway: Any) -> None:
+    wanted = [{"key": f"k{n % 5}", "fingerprint": b"f"} for n in range(100)]
+    random.Random(0).shuffle(wanted)
+    answers = submit_all(gateway, *wanted, submitters=8)
+    assert len({answer.job_id for answer in answers}) == 5
+    assert sum(not answer.replayed for answer in answers) == 5
+    with engine.begin() as db:
+        assert db.execute(text("SELECT count(*) FROM jobs")).scalar_one() == 5
+    other = submit_all(gateway, {"key": "k0", "fingerprint": b"g"})[0]
+    assert other.error_code == "idempotency_key_reused"
+    assert not submit_all(gateway, {"key": "k0", "fingerprint": b"g", "owner": "bob"})[0].replayed, (
+        "keys are an owner's"
+    )
+
+
+def test_a_row_that_postgres_refuses_does_not_take_its_batch_with_it(engine: Engine, gateway: Any) -> None:
+    answers = submit_all(gateway, {}, {"input": '"\\u0000"'}, {})
+    assert [isinstance(answer, Receipt) for answer in answers] == [True, False, True]
+
+
+def test_every_ended_job_has_one_event(engine: Engine, gateway: Any) -> None:
+    jobs = [r.job_id for r in submit_all(gateway, *[{}] * 3)]
+    with engine.begin() as db:
+        done = claim(db, jobs[0], "w/1", 60)
+        assert done is not None
+        Attempt(jobs[0], done.attempt, "w/1").publish(db, {}, [], 60)
+        db.execute(text("UPDATE jobs SET deadline_at = now() - interval '1 s' WHERE id = :id"), {"id": jobs[1]})
+        expire(db, 60)
+        events = db.execute(text("SELECT job_id, state FROM deliveries")).all()
+    assert sorted(events) == sorted([(jobs[0], "completed"), (jobs[1], "expired")])
+
+
+def test_the_dispatchers_order_is_read_from_its_index(engine: Engine) -> None:
+    with engine.begin() as db:
+        db.execute(
+            text("""
+            INSERT INTO jobs (id, owner, family, operation, input, turn, priority)
+            SELECT gen_random_uuid(), 'o' || n % 7, 'toy', 'toy.play', '{}', n, n % 10 FROM generate_series(1, 20000) n
+            """)
+        )
+        db.execute(text("ANALYZE jobs"))
+        query = """
+            EXPLAIN SELECT id FROM jobs WHERE state = 'queued' AND family = 'toy' AND run_after <= now()
+            AND (dispatched_at IS NULL OR dispatched_at < now() - interval '60 s')
+            ORDER BY priority DESC, turn, id LIMIT 20 FOR UPDATE SKIP LOCKED"""
+        plan = "\n".join(db.execute(text(query)).scalars())
+    assert "jobs_order" in plan
+    assert "Sort" not in plan
