@@ -70,6 +70,11 @@ class LocalStack:
         if self._lock is not None:
             self._lock.close()
 
+    def server_pids(self) -> dict[str, int]:
+        """The embedded servers' pids by name."""
+        servers = {"postgres": self._postgres, "redis": self._redis}
+        return {name: server.pid for name, server in servers.items() if server is not None and server.pid}
+
     def _take_lock(self) -> None:
         self._lock = (self._home / "lock").open("a+")
         try:

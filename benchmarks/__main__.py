@@ -1,0 +1,46 @@
+"""`make bench`: every figure of the README in one run, side by side. `--only submit,latency,…` runs a part."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.download import bench_download
+from benchmarks.latency import bench_drain, bench_latency
+from benchmarks.overhead import bench_overhead
+from benchmarks.resources import bench_resources
+from benchmarks.status import bench_status
+from benchmarks.submit import bench_submit
+
+PARTS: dict[str, Callable[[float], Any]] = {
+    "submit": bench_submit,
+    "latency": bench_latency,
+    "drain": bench_drain,
+    "status": bench_status,
+    "download": bench_download,
+    "overhead": bench_overhead,
+    "resources": bench_resources,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, comma-separated")
+    parser.add_argument("--seconds", type=float, default=5, help="how long each load lasts")
+    parser.add_argument("--json", help="also write the figures to this file")
+    args = parser.parse_args()
+    print(f"Python {platform.python_version()}, {platform.machine()}; client and servers share this machine", flush=True)
+    figures = {}
+    for name in args.only.split(","):
+        print(f"\n== {name}", flush=True)
+        figures[name] = PARTS[name](args.seconds)
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump(figures, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()

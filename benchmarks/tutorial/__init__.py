@@ -1,0 +1,1 @@
+"""The usual tutorial: FastAPI, sync SQLAlchemy, Celery's `delay`."""
