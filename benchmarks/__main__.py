@@ -6,6 +6,7 @@ import argparse
 import json
 import platform
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from benchmarks.download import bench_download
@@ -30,16 +31,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default=",".join(PARTS), help="parts, comma-separated")
     parser.add_argument("--seconds", type=float, default=5, help="how long each load lasts")
-    parser.add_argument("--json", help="also write the figures to this file")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     args = parser.parse_args()
-    print(f"Python {platform.python_version()}, {platform.machine()}; client and servers share this machine", flush=True)
+    print(
+        f"Python {platform.python_version()}, {platform.machine()}; client and servers share this machine", flush=True
+    )
     figures = {}
     for name in args.only.split(","):
         print(f"\n== {name}", flush=True)
         figures[name] = PARTS[name](args.seconds)
     if args.json:
-        with open(args.json, "w") as file:
-            json.dump(figures, file, indent=2)
+        args.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,10 @@ def bench_overhead(_: float) -> dict[str, Any]:
     after = _bare()
     bare, job, run = median(before + after), median(jobs[2:]), median(runs[2:])
     print(f"bare pipeline() {bare:.3f} s; in a job {run:.3f} s; POST to reply {job:.3f} s", flush=True)
-    print(f"overhead of POST to reply over bare: {100 * (job / bare - 1):+.1f} % ({1000 * (job - bare):+.0f} ms)", flush=True)
+    print(
+        f"overhead of POST to reply over bare: {100 * (job / bare - 1):+.1f} % ({1000 * (job - bare):+.0f} ms)",
+        flush=True,
+    )
     return {"bare": bare, "run": run, "job": job, "bare_before": median(before), "bare_after": median(after)}
 
 

@@ -24,13 +24,16 @@ def sqlalchemy_url(url: str) -> str:
     return "postgresql+psycopg2://" + url.split("://", 1)[1]
 
 
-def open_database(url: str, *, pool_size: int = 4, name: str = "atelier") -> Engine:
-    """A pool that notices dead connections, gives up on a lock after 2 s and on a connection after 5 s."""
+def open_database(url: str, *, pool_size: int = 4, name: str = "atelier", ping: bool = True) -> Engine:
+    """A pool that gives up on a lock after 2 s and on a connection after 5 s.
+
+    `ping` asks a connection whether it lives before each use; whoever tries again by itself can do without.
+    """
     return create_engine(
         sqlalchemy_url(url),
         pool_size=pool_size,
         max_overflow=0,
-        pool_pre_ping=True,
+        pool_pre_ping=ping,
         isolation_level="READ COMMITTED",
         connect_args={
             "application_name": name,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
+import redis
 from celery import Celery
 from kombu import Queue
 
@@ -30,7 +31,6 @@ def celery_settings(queues: Mapping[str, str]) -> dict[str, Any]:
         "task_serializer": "json",
         "worker_max_tasks_per_child": 200,
         "worker_send_task_events": True,
-        "task_send_sent_event": True,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
@@ -53,12 +53,12 @@ class DoorbellPublisher:
         self._app = Celery("atelier", broker=url)
         self._app.conf.update(celery_settings(queues))
         self._app.conf.broker_transport_options = {**self._app.conf.broker_transport_options, "socket_timeout": 2}
+        self._redis = redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
         self._queues = dict(queues)
 
     def waiting(self, family: str) -> int:
-        """Doorbells that no worker has heard yet; raises what kombu raises when Redis is away."""
-        with self._app.connection_for_write() as connection:
-            return int(connection.default_channel.client.llen(self._queues[family]))
+        """Doorbells that no worker has heard yet; raises redis.RedisError when Redis is away."""
+        return cast(int, self._redis.llen(self._queues[family]))
 
     def publish(self, family: str, bells: Sequence[Doorbell], time_limit: float) -> None:
         """Ring for these jobs, oldest first; raises what kombu raises when Redis is away."""
@@ -75,4 +75,5 @@ class DoorbellPublisher:
                 )
 
     def close(self) -> None:
+        self._redis.close()
         self._app.close()

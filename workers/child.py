@@ -33,7 +33,7 @@ def worker_name(parent: int) -> str:
 def executor() -> Executor:
     """This process's executor; torch is imported here at the earliest, never in the parent."""
     settings = get_settings()
-    engine = open_database(settings.database_url, pool_size=3, name="atelier-worker")
+    engine = open_database(settings.database_url, pool_size=3, name="atelier-worker", ping=False)
     name = worker_name(os.getppid())
     told: list[dict[str, Any]] = []
 

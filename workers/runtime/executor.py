@@ -55,6 +55,7 @@ class Executor:
         self._heartbeat = Heartbeat(settings, engine)
         self._heartbeat.start()
         self._drain_until: float | None = None
+        self._go_on_until = 0.0
         self._parent = os.getppid()
 
     def drain(self) -> None:
@@ -63,41 +64,39 @@ class Executor:
 
     def answer(self, family: str, job_id: UUID) -> int:
         """A doorbell rang: run that job if it is still there, then the family's next ones; how many were run."""
-        began, done = time.monotonic(), 0
-        current = self._claim(lambda db: claim(db, job_id, self._worker, self._settings.lease_seconds))
-        while current := current or (self._claim_next(family) if self._may_go_on(began) else None):
-            self._run(current)
+        self._go_on_until, done = time.monotonic() + CHAIN_SECONDS, 0
+        with self._engine.begin() as connection:
+            current = claim(connection, job_id, self._worker, self._settings.lease_seconds)
+            current = current or self._claim_next(connection, family)
+        while current:
+            current = self._run(current)
             done += 1
-            current = None
         return done
 
-    def _may_go_on(self, began: float) -> bool:
-        orphaned = os.getppid() != self._parent
-        return self._drain_until is None and not orphaned and time.monotonic() - began < CHAIN_SECONDS
+    def _claim_next(self, connection: Connection, family: str) -> Claim | None:
+        """The family's next job, unless this process is to end: drained, orphaned, or near its task's time limit."""
+        if self._drain_until is not None or os.getppid() != self._parent or time.monotonic() > self._go_on_until:
+            return None
+        return claim_next(connection, family, self._worker, self._settings.lease_seconds)
 
-    def _claim_next(self, family: str) -> Claim | None:
-        return self._claim(lambda db: claim_next(db, family, self._worker, self._settings.lease_seconds))
-
-    def _claim(self, take: Callable[[Connection], Claim | None]) -> Claim | None:
-        with self._engine.begin() as connection:
-            return take(connection)
-
-    def _run(self, claimed: Claim) -> None:
+    def _run(self, claimed: Claim) -> Claim | None:
+        """One attempt; the next claim, made by the transaction that ended this one."""
         attempt = Attempt(claimed.id, claimed.attempt, self._worker)
         job = JobContext(claimed, self._events, drain_until=lambda: self._drain_until)
         self._heartbeat.watch(attempt, job)
-        poisoned = False
+        following, poisoned = None, False
         try:
-            self._publish(attempt, job, *self._work(job))
+            following = self._publish(attempt, job, *self._work(job))
         except JobStopped:
-            self._stopped(attempt, job)
+            following = self._stopped(attempt, job)
         except Exception as error:
-            poisoned = self._failed(attempt, job, error)
+            following, poisoned = self._failed(attempt, job, error)
         finally:
             self._heartbeat.release()
             self._events.changed(claimed.id)
         if poisoned:
             os.kill(os.getpid(), signal.SIGKILL)  # the device's context is broken; a fresh process takes over
+        return following
 
     def _work(self, job: JobContext) -> tuple[dict[str, Any], list[ManifestEntry]]:
         operation = find_operation(job.operation)
@@ -148,39 +147,45 @@ class Executor:
 
     def _publish(
         self, attempt: Attempt, job: JobContext, output: dict[str, Any], manifest: list[ManifestEntry]
-    ) -> None:
+    ) -> Claim | None:
         ttl = self._settings.result_ttl_seconds
         rows = [dict(entry) for entry in manifest]
-        if not self._write(lambda db: attempt.publish(db, output, rows, ttl)):
+        done, following = self._end(job, lambda db: attempt.publish(db, output, rows, ttl))
+        if not done:
             # Cancelled at the last moment, or somebody else's by now: `stop` tells which.
             job.stop(StopReason.CANCELLED)
-            self._stopped(attempt, job)
+            return self._stopped(attempt, job)
+        return following
 
-    def _stopped(self, attempt: Attempt, job: JobContext) -> None:
+    def _stopped(self, attempt: Attempt, job: JobContext) -> Claim | None:
         ttl = self._settings.result_ttl_seconds
-        state = None
+        state, following = None, None
         if job.stop_reason is StopReason.DRAINED:
-            state = self._write(lambda db: attempt.drain(db, ttl))
+            state, following = self._end(job, lambda db: attempt.drain(db, ttl))
         elif job.stop_reason is StopReason.EXPIRED:
             error = _error("deadline", "The deadline passed while the job ran.", attempt)
-            state = self._write(lambda db: attempt.stop(db, "expired", error, ttl))
+            state, following = self._end(job, lambda db: attempt.stop(db, "expired", error, ttl))
         elif job.stop_reason is StopReason.CANCELLED:
-            state = self._write(lambda db: attempt.stop(db, "cancelled", None, ttl))
+            state, following = self._end(job, lambda db: attempt.stop(db, "cancelled", None, ttl))
         log.info("job stopped", job=job.id, attempt=attempt.number, reason=str(job.stop_reason), state=state)
         self._forget(job)
+        return following
 
-    def _failed(self, attempt: Attempt, job: JobContext, error: Exception) -> bool:
+    def _failed(self, attempt: Attempt, job: JobContext, error: Exception) -> tuple[Claim | None, bool]:
+        """The next claim, and whether this process must not go on."""
         verdict = judge(error)
         log.warning("attempt failed", job=job.id, attempt=attempt.number, code=verdict.code, exc_info=error)
         entry = _error(verdict.code, verdict.message, attempt)
         s = self._settings
+        backoff = Backoff(s.max_failures, s.backoff_seconds, s.backoff_cap_seconds)
+        if verdict.poisoned:
+            self._go_on_until = 0.0  # claim nothing more
         if verdict.retry:
-            backoff = Backoff(s.max_failures, s.backoff_seconds, s.backoff_cap_seconds)
-            self._write(lambda db: attempt.retry(db, entry, backoff, s.result_ttl_seconds))
+            _, following = self._end(job, lambda db: attempt.retry(db, entry, backoff, s.result_ttl_seconds))
         else:
-            self._write(lambda db: attempt.stop(db, "failed", entry, s.result_ttl_seconds))
+            _, following = self._end(job, lambda db: attempt.stop(db, "failed", entry, s.result_ttl_seconds))
         self._forget(job)
-        return verdict.poisoned
+        return following, verdict.poisoned
 
     def _forget(self, job: JobContext) -> None:
         """Remove what this attempt uploaded: it is nobody's result."""
@@ -190,13 +195,16 @@ class Executor:
         except StorageError as error:
             log.warning("orphaned files stay until the janitor comes", job=job.id, error=str(error))
 
-    def _write(self, statement: Callable[[Connection], Answer]) -> Answer:
-        """Run the statement that ends the attempt; while Postgres is away try again for one lease."""
+    def _end(self, job: JobContext, statement: Callable[[Connection], Answer]) -> tuple[Answer, Claim | None]:
+        """Run the statement that ends the attempt and claim the next job with it: one flush to disk for both.
+
+        While Postgres is away it is tried again for one lease; after that somebody else has the job.
+        """
         until = time.monotonic() + self._settings.lease_seconds
         while True:
             try:
                 with self._engine.begin() as connection:
-                    return statement(connection)
+                    return statement(connection), self._claim_next(connection, job.claim.family)
             except OperationalError:
                 if time.monotonic() > until:
                     raise

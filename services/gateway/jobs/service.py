@@ -8,7 +8,6 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
-from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
@@ -19,11 +18,13 @@ from services.gateway.errors import validation_failed
 from services.gateway.jobs.preferences import header_priority, idempotency_key, wanted_wait
 from services.gateway.jobs.schemas import accepted
 from services.gateway.json_reader import read_body, read_json
-from services.gateway.results.service import result_reply
+from services.gateway.results.service import reply_of
 from services.gateway.state import GatewayState
+from services.gateway.waiting import Watch
 from shared.errors import UnsupportedMediaType, ValidationFailed
 from shared.family import Family, Operation
 from shared.ids import new_id
+from shared.jobs.queries import ResultView
 from shared.jobs.submissions import Receipt, Submission, encode_input
 
 Choice = tuple[Family, Operation]
@@ -44,8 +45,9 @@ async def submit(request: Request, state: GatewayState, owner: str, base: str, c
     # Listen before the job exists: it may end while the commit's answer is still under way.
     async with state.waiting.watch(submission.id) as watch:
         receipt = await state.submitter.submit(submission)
-        if receipt.replayed:
-            return await _wait_for(state, operation, base, receipt, owner, wait, None)
+        if not receipt.replayed:
+            return await _wait_for(state, operation, base, receipt, owner, wait, watch)
+    async with state.waiting.watch(receipt.job_id) as watch:
         return await _wait_for(state, operation, base, receipt, owner, wait, watch)
 
 
@@ -119,34 +121,34 @@ def _fingerprint(operation: Operation, raw: bytes, priority: int) -> bytes:
 
 
 async def _wait_for(
-    state: GatewayState, operation: Operation, base: str, receipt: Receipt, owner: str, wait: int, watch: Any
+    state: GatewayState, operation: Operation, base: str, receipt: Receipt, owner: str, wait: int, watch: Watch
 ) -> Response:
     applied = {"Preference-Applied": f"wait={wait}", "Vary": "Prefer"}
     with state.counters.waiting.track_inprogress():
         try:
             async with asyncio.timeout(wait):
-                if watch is None:
-                    async with state.waiting.watch(receipt.job_id) as later:
-                        await _ended(state, receipt.job_id, owner, later)
-                else:
-                    await _ended(state, receipt.job_id, owner, watch)
+                result = await _ended(state, receipt, owner, watch)
         except TimeoutError:
             return await _answer(state, operation, base, receipt, owner, applied)
-    return await result_reply(state, receipt.job_id, owner, applied | _replay_header(receipt))
+    _count(state, operation, receipt)
+    return await reply_of(state, result, applied | _replay_header(receipt))
 
 
-async def _ended(state: GatewayState, job_id: UUID, owner: str, watch: Any) -> None:
-    """Return when the job's row is terminal."""
+async def _ended(state: GatewayState, receipt: Receipt, owner: str, watch: Watch) -> ResultView:
+    """The job's row once it is terminal. A fresh job is not looked at before something is heard of it."""
+    look = receipt.replayed
     while True:
-        job = await state.jobs.get(job_id, owner)
-        if job is None:
-            raise unknown_job()
-        if job.finished:
-            return
-        watch.row_moved = False
+        if look:
+            watch.row_moved = False
+            result = await state.jobs.result(receipt.job_id, owner)
+            if result is None:
+                raise unknown_job()
+            if result.job.finished:
+                return result
         while not watch.row_moved:  # progress alone needs no look at the row
             await watch.changed.wait()
             watch.changed.clear()
+        look = True
 
 
 async def _answer(
@@ -154,15 +156,20 @@ async def _answer(
 ) -> Response:
     """The 202 (200 for a replay) with links."""
     job_id, status, code = str(receipt.job_id), "queued", 202
+    _count(state, operation, receipt)
     if receipt.replayed:
-        state.counters.replayed.inc()
         job = await state.jobs.get(receipt.job_id, owner)
         status = job.state if job else status
-    else:
-        state.counters.accepted.labels(operation.name).inc()
     body = accepted(base, job_id, status)
     headers = headers | _replay_header(receipt) | {"Location": body["status_url"], "Retry-After": "1"}
     return Response(json.dumps(body), code, headers=headers, media_type="application/json")
+
+
+def _count(state: GatewayState, operation: Operation, receipt: Receipt) -> None:
+    if receipt.replayed:
+        state.counters.replayed.inc()
+    else:
+        state.counters.accepted.labels(operation.name).inc()
 
 
 def _replay_header(receipt: Receipt) -> dict[str, str]:

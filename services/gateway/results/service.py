@@ -25,10 +25,15 @@ from workers.families import find_operation
 
 
 async def completed(state: GatewayState, job_id: UUID, owner: str) -> ResultView:
-    """The result of a completed job; 404 unknown, 409 unfinished or without result, 410 past its time."""
+    """The result of a completed job; 404 unknown, else as `with_result`."""
     result = await state.jobs.result(job_id, owner)
     if result is None:
         raise unknown_job()
+    return with_result(result)
+
+
+def with_result(result: ResultView) -> ResultView:
+    """The same; raises 409 if the job is unfinished or ended without a result, 410 if that is past its time."""
     if not result.job.finished:
         raise JobNotFinished(f"The job is {result.job.state}.", headers={"Retry-After": "1"})
     if result.job.state != "completed":
@@ -46,10 +51,15 @@ def _no_result(result: ResultView) -> AtelierError:
 
 async def result_reply(state: GatewayState, job_id: UUID, owner: str, headers: dict[str, str]) -> Response:
     """The operation's synchronous reply."""
-    result = await completed(state, job_id, owner)
+    return await reply_of(state, await completed(state, job_id, owner), headers)
+
+
+async def reply_of(state: GatewayState, ended: ResultView, headers: dict[str, str]) -> Response:
+    """The synchronous reply of a job that has ended."""
+    result = with_result(ended)
     operation = find_operation(result.job.operation)
     files = await run_in_threadpool(_read_files, state, result) if operation.reply_needs_files else {}
-    job = CompletedJob(str(job_id), result.input, result.output, files, _seconds(result))
+    job = CompletedJob(str(result.job.id), result.input, result.output, files, _seconds(result))
     content = await run_in_threadpool(lambda: json.dumps(operation.reply(job), ensure_ascii=False, allow_nan=False))
     return Response(content, 200, headers=headers, media_type="application/json")
 

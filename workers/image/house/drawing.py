@@ -131,8 +131,8 @@ def sample(rng: random.Random, *, aspect: float = 1.0) -> Scene:
     """A scene for training; `aspect` is width / height of the picture that it is for."""
     kind = rng.random()
     while True:
-        scene = _pattern(rng) if kind < 0.04 else _pair(rng, aspect) if kind < 0.28 else _single(rng, aspect)
-        if kind < 0.04 or not any(held_out(t.shape, t.colour, scene.background) for t in scene.things):
+        scene = _pattern(rng) if kind < 0.03 else _pair(rng) if kind < 0.15 else _single(rng, aspect)
+        if kind < 0.03 or not any(held_out(t.shape, t.colour, scene.background) for t in scene.things):
             return scene
 
 
@@ -177,7 +177,7 @@ def _spelling(rng: random.Random, colour: str) -> str:
     return "grey" if colour == "gray" and rng.random() < 0.4 else colour
 
 
-def _pair(rng: random.Random, aspect: float) -> Scene:
+def _pair(rng: random.Random) -> Scene:
     background = rng.choice(list(COLOURS))
     colours = rng.sample([c for c in COLOURS if c != background], 2)
     shapes = [rng.choice(SHAPES), rng.choice(SHAPES)]

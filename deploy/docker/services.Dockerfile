@@ -1,0 +1,12 @@
+# Gateway, coordinator, migrations and Flower: no torch.
+FROM python:3.12-slim-bookworm
+WORKDIR /app
+COPY pyproject.toml README.md ./
+COPY shared shared
+COPY services services
+COPY workers workers
+COPY migrations migrations
+RUN pip install --no-cache-dir --editable ".[gateway,coordinator,flower]" \
+    && useradd --create-home --uid 10001 atelier
+USER 10001
+CMD ["python", "-m", "services.gateway"]
