@@ -97,7 +97,8 @@ class _Reader:
         value = float(text)
         if value in (float("inf"), float("-inf")):
             raise ValidationFailed("A number is too large.", field="body")
-        return value
+        # For JSON Schema 5.0 is an integer; beyond 2^53 a float no longer says which one.
+        return int(value) if value.is_integer() and abs(value) <= 2**53 else value
 
     def integer(self, text: str) -> int:
         if len(text) > MAX_DIGITS + text.startswith("-"):

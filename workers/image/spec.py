@@ -13,7 +13,7 @@ from shared.family import MAX_SEED, CompletedJob, Family, JobInput, ModelRef, Op
 from shared.settings import get_settings
 from workers.image.catalog import discover
 
-Text = Annotated[str, StringConstraints(max_length=2000)]
+Text = Annotated[str, StringConstraints(max_length=2000), Field(json_schema_extra={"pattern": r"^[^\x00]*$"})]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Scheduler = Literal[
     "ddim", "ddpm", "dpmsolver++", "dpmsolver++_karras", "euler", "euler_ancestral", "heun", "lms", "pndm", "unipc"
@@ -34,7 +34,11 @@ class GenerateInput(JobInput):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": PROMPT, "seed": 42}]})
 
-    prompt: Text = Field(description="What the picture shows.", examples=[PROMPT])
+    prompt: Text = Field(
+        description="What the picture shows.",
+        examples=[PROMPT],
+        json_schema_extra={"minLength": 1, "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"},
+    )
     negative_prompt: Text = Field("", description="What it must not show.")
     num_inference_steps: int = Field(20, ge=1, le=100, description="Denoising steps.")
     guidance_scale: float = Field(7.5, ge=1, le=20, description="How closely to follow the prompt.")

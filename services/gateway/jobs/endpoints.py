@@ -16,6 +16,7 @@ from shared.errors import InvalidCursor, JobFinished, JobLive
 from shared.ids import parse_id
 
 router = APIRouter(tags=["jobs"])
+NAME = "^[a-z0-9_.]+$"
 NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -73,8 +74,8 @@ async def list_jobs(
     owner: Owner,
     base: Base,
     status: Annotated[list[JobStateName] | None, Query(description="Only these states.")] = None,
-    family: Annotated[str | None, Query(max_length=100)] = None,
-    operation: Annotated[str | None, Query(max_length=100)] = None,
+    family: Annotated[str | None, Query(max_length=100, pattern=NAME)] = None,
+    operation: Annotated[str | None, Query(max_length=100, pattern=NAME)] = None,
     before: Annotated[str | None, Query(description="`next` of the page before.", max_length=36)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Response:
