@@ -1,0 +1,44 @@
+"""Settings stop the process by name when they are wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from shared.settings import Settings, unknown_names
+
+URLS = {"database_url": "postgresql://x", "redis_url": "redis://x", "storage_url": "file:///x"}
+
+
+def test_an_unknown_variable_is_named() -> None:
+    assert unknown_names({"ATELIER_PORTT": "1", "ATELIER_PORT": "1", "HOME": "/"}) == ["ATELIER_PORTT"]
+    command = [sys.executable, "-c", "from shared.settings import get_settings; get_settings()"]
+    done = subprocess.run(command, env={"ATELIER_PORTT": "1"}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "ATELIER_PORTT" in done.stderr
+
+
+def test_missing_addresses_are_named() -> None:
+    command = [sys.executable, "-c", "from shared.settings import get_settings; get_settings()"]
+    done = subprocess.run(command, env={}, capture_output=True, text=True)
+    assert all(name in done.stderr for name in ("DATABASE_URL", "REDIS_URL", "STORAGE_URL"))
+    assert "Traceback" not in done.stderr
+
+
+def test_a_public_address_without_authentication_must_be_said_twice() -> None:
+    with pytest.raises(ValidationError, match="ATELIER_PUBLIC_WITHOUT_AUTH"):
+        Settings(**URLS, host="0.0.0.0")  # type: ignore[arg-type]
+    assert Settings(**URLS, host="0.0.0.0", public_without_auth=True).host == "0.0.0.0"  # type: ignore[arg-type]
+
+
+def test_a_lease_must_outlast_its_heartbeats() -> None:
+    with pytest.raises(ValidationError, match="four times"):
+        Settings(**URLS, lease_seconds=30, heartbeat_seconds=15)  # type: ignore[arg-type]
+
+
+def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATELIER_FAMILIES", "image, toy")
+    assert Settings(**URLS).families == ("image", "toy")  # type: ignore[arg-type]
