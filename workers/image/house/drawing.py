@@ -32,7 +32,7 @@ COLOURS: dict[str, RGB] = {
     "gray": (135, 138, 142),
 }
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "diamond", "ring")
-SIZES = {"small": 0.16, "medium": 0.24, "large": 0.34}
+SIZES = {"small": 0.2, "medium": 0.3, "large": 0.42}
 SIZE_WORDS = {"small": ("small", "small", "tiny"), "medium": ("medium",), "large": ("large", "large", "big", "huge")}
 PLACES: dict[str, Point] = {
     "in the top left": (0.28, 0.28),
@@ -139,16 +139,16 @@ def sample(rng: random.Random, *, aspect: float = 1.0) -> Scene:
 def _single(rng: random.Random, aspect: float) -> Scene:
     background = rng.choice(list(COLOURS)) if rng.random() < 0.94 else "white"
     shape, colour = rng.choice(SHAPES), rng.choice([c for c in COLOURS if c != background])
-    size = rng.choice(["small", "medium", "large", "large"])
-    place = rng.choice([*PLACES, *["in the center"] * 9])
+    place = rng.choice([*PLACES, *["in the center"] * 12])
+    size = rng.choice(["small", "medium", "large", "large"] if place == "in the center" else ["small", "small", "medium"])
     described = single_caption(rng, shape, colour, background, size, place)
     return Scene(described, (placed(rng, shape, colour, size, place, aspect),), background)
 
 
 def placed(rng: random.Random, shape: str, colour: str, size: str, place: str, aspect: float) -> Thing:
     """A thing at a named place, moved inwards as far as it must be to lie inside the picture."""
-    r = SIZES[size] * rng.uniform(0.94, 1.06)
-    x, y = (v + rng.uniform(-0.025, 0.025) for v in PLACES[place])
+    r = SIZES[size] * rng.uniform(0.96, 1.04)
+    x, y = (v + rng.uniform(-0.015, 0.015) for v in PLACES[place])
     rx, ry = 1.07 * r / max(1.0, aspect), 1.07 * r * min(1.0, aspect)
     return Thing(shape, colour, min(max(x, rx), 1 - rx), min(max(y, ry), 1 - ry), r)
 
@@ -186,7 +186,7 @@ def _pair(rng: random.Random) -> Scene:
     spots["right of"] = ((0.73, 0.5), (0.27, 0.5))
     a, b = spots.get(relation, ((0.27, 0.5), (0.73, 0.5)))
     things = tuple(
-        Thing(s, c, x + rng.uniform(-0.02, 0.02), y + rng.uniform(-0.02, 0.02), rng.uniform(0.165, 0.19))
+        Thing(s, c, x + rng.uniform(-0.02, 0.02), y + rng.uniform(-0.02, 0.02), rng.uniform(0.19, 0.21))
         for s, c, (x, y) in zip(shapes, colours, (a, b), strict=True)
     )
     first, second = (f"{_a(_spelling(rng, c))} {s}" for s, c in zip(shapes, colours, strict=True))
