@@ -68,6 +68,7 @@ class EmbeddedPostgres:
 
     def start(self) -> str:
         """Start (after `initdb`, the first time) and return the address of the database "postgres"."""
+        self.stop()  # a killed server must be reaped, or its pid seems to live
         prefix, binaries = unprivileged(), find_binaries()
         password = secret(self._data.parent / "postgres.password")
         if not (self._data / "PG_VERSION").exists():

@@ -53,6 +53,7 @@ class EmbeddedRedis:
 
     def start(self) -> str:
         """Start and return the address of database 0."""
+        self.stop()
         password = secret(self._data.parent / "redis.password")
         self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.port = usable_port(self._wanted_port)
