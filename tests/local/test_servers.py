@@ -103,7 +103,9 @@ time.sleep(600)
 
 
 def test_servers_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", LAUNCHER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as launcher:
+    with subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as launcher:
         assert launcher.stdout
         servers = [psutil.Process(int(pid)) for pid in launcher.stdout.readline().split()]
         launcher.kill()

@@ -61,9 +61,11 @@ class GenerateInput(JobInput):
         return prompt
 
     @model_validator(mode="after")
-    def _seeds_fit(self) -> Self:
+    def _consistent(self) -> Self:
         if self.seed is not None and self.seed + self.num_images - 1 > MAX_SEED:
             raise ValueError("seed + num_images - 1 must not exceed 9223372036854775807")
+        if self.scheduler == "pndm" and self.num_inference_steps < 4:
+            raise ValueError("the pndm scheduler needs at least 4 num_inference_steps")
         names = [lora.name for lora in self.loras]
         if len(set(names)) != len(names):
             raise ValueError("loras must name each LoRA once")

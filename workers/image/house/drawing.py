@@ -140,7 +140,8 @@ def _single(rng: random.Random, aspect: float) -> Scene:
     background = rng.choice(list(COLOURS)) if rng.random() < 0.94 else "white"
     shape, colour = rng.choice(SHAPES), rng.choice([c for c in COLOURS if c != background])
     place = rng.choice([*PLACES, *["in the center"] * 12])
-    size = rng.choice(["small", "medium", "large", "large"] if place == "in the center" else ["small", "small", "medium"])
+    centred = place == "in the center"
+    size = rng.choice(["small", "medium", "large", "large"] if centred else ["small", "small", "medium"])
     described = single_caption(rng, shape, colour, background, size, place)
     return Scene(described, (placed(rng, shape, colour, size, place, aspect),), background)
 

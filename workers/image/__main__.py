@@ -1,0 +1,73 @@
+"""`python -m workers.image "a red circle"`: the runner without the platform, for trying things out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from tqdm import tqdm
+
+# The settings of a platform that is not there.
+for name in ("DATABASE_URL", "REDIS_URL", "STORAGE_URL"):
+    os.environ.setdefault(name, "none://")
+
+from shared.settings import get_settings
+from workers.image.runner import ImageRunner
+from workers.image.spec import GENERATE, GenerateInput
+from workers.runtime.devices import choose_device
+
+
+class ConsoleJob:
+    """A job whose progress is a bar and whose artifacts are files."""
+
+    id = "console"
+    operation = GENERATE.name
+    wants_preview = False
+
+    def __init__(self, out: Path) -> None:
+        self._out, self._bar = out, tqdm(unit="step")
+
+    def progress(self, step: int, total: int, preview: Callable[[], bytes] | None = None) -> None:
+        self._bar.total = total
+        self._bar.update(step - self._bar.n)
+
+    def save(self, name: str, content: bytes, media_type: str) -> None:
+        path = self._out.with_name(f"{self._out.stem}{name.removeprefix('image').removesuffix('.png')}.png")
+        path.write_bytes(content)
+        self._bar.write(str(path))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("prompt")
+    parser.add_argument("--out", type=Path, default=Path("picture.png"))
+    parser.add_argument("--model")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--size", default="512x512", help="WIDTHxHEIGHT")
+    parser.add_argument("--lora", action="append", default=[], help="NAME or NAME=WEIGHT; several times")
+    args = parser.parse_args()
+    width, height = (int(side) for side in args.size.split("x"))
+    loras = [(*text.split("=", 1), "1")[:2] for text in args.lora]
+    request = GENERATE.resolve(
+        GenerateInput.model_validate(
+            {
+                "prompt": args.prompt,
+                "model": args.model,
+                "seed": args.seed,
+                "num_inference_steps": args.steps,
+                "width": width,
+                "height": height,
+                "loras": [{"name": name, "weight": float(weight)} for name, weight in loras],
+            }
+        )
+    )
+    runner = ImageRunner()
+    runner.setup(choose_device(get_settings().device), request.model)
+    runner.run(request, ConsoleJob(args.out))
+
+
+if __name__ == "__main__":
+    main()
