@@ -65,7 +65,7 @@ class Operation:
     `parse` turns that body into `input` (identity for objects; arrays are wrapped by the operation).
     `resolve` fixes what the client left open (a random seed, the default model) before the job is accepted, so that
     every attempt makes the same thing. `models` names what a resolved request needs, so that a request for a model
-    that no worker has is refused at once.
+    that no worker has is refused at once. `wants_preview` tells whether a request asked for previews.
     """
 
     name: str
@@ -81,6 +81,7 @@ class Operation:
     parse: Callable[[Any], Any] = field(default=lambda body: body)
     resolve: Callable[[Any], Any] = field(default=lambda request: request)
     models: Callable[[Any], tuple[ModelRef, ...]] = field(default=lambda _: ())
+    wants_preview: Callable[[Any], bool] = field(default=lambda request: getattr(request, "preview", False))
     reply_needs_files: bool = True
 
 

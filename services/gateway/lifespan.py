@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 import redis.asyncio as redis
@@ -49,6 +52,7 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
     )
     state.waiting.start()
     app.state.gateway = state
+    _drain_on_signals(state)
     try:
         yield
     finally:
@@ -61,6 +65,22 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(5):
                     await pool.close()
+
+
+def _drain_on_signals(state: GatewayState) -> None:
+    """Tell waiting requests and streams when the server is asked to stop: it waits for them, they need not wait on."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before = signal.getsignal(number)
+
+        def drain(received: int, frame: Any, before: Any = before) -> None:
+            state.draining = True
+            state.waiting.wake_all()
+            if callable(before):
+                before(received, frame)
+
+        signal.signal(number, drain)
 
 
 async def _pool(settings: Settings, name: str, size: int) -> asyncpg.Pool:

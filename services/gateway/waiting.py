@@ -53,6 +53,7 @@ class Waiting:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._poll())]
 
     async def close(self) -> None:
@@ -79,6 +80,12 @@ class Waiting:
                 del self._watches[job_id]
                 self._states.pop(job_id, None)
                 await self._try(self._pubsub.unsubscribe(channel(job_id)))
+
+    def wake_all(self) -> None:
+        """Let every waiter look around (from a signal handler: the loop is woken too)."""
+        for watches in list(self._watches.values()):
+            for watch in watches:
+                self._loop.call_soon_threadsafe(watch.changed.set)
 
     async def announce(self, job_id: UUID) -> None:
         """Tell everybody who waits for this job, in any gateway, that its row has moved."""

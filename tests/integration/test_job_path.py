@@ -149,3 +149,26 @@ def test_models_that_nobody_has_are_refused(platform: Platform) -> None:
     wait_until(lambda: platform.client.get("/models/status").json()["models"])
     answer = platform.client.post("/generate", json={"prompt": "x", "model": "no-such"})
     assert (answer.status_code, answer.json()["details"]["field"]) == (400, "model")
+
+
+def test_a_stopping_gateway_lets_its_waiters_go(platform: Platform) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        body = {"steps": 300, "step_seconds": 0.05}
+        waiting = pool.submit(platform.client.post, "/toys/play?wait=60", json=body)
+        job = wait_until(lambda: platform.client.get("/jobs", params={"status": "running"}).json()["jobs"])[0]
+        lines: list[str] = []
+
+        def follow() -> None:
+            with platform.client.stream("GET", job["events_url"]) as stream:
+                lines.extend(stream.iter_lines())
+
+        following = pool.submit(follow)
+        wait_until(lambda: platform.client.get("/metrics").json())
+        platform.running(job["job_id"])
+        assert platform.terminate("gateway") in (0, -15), "uvicorn ends by the signal that it was sent"
+        assert waiting.result(10).status_code == 202, "the job goes on; the client can ask again"
+        following.result(10)
+    assert "event: reconnect" in lines
+    platform.start("gateway")
+    platform.client.post(f"/jobs/{job['job_id']}/cancel")
+    assert platform.finished(job["job_id"])["status"] == "cancelled"

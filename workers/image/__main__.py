@@ -13,10 +13,10 @@ from tqdm import tqdm
 for name in ("DATABASE_URL", "REDIS_URL", "STORAGE_URL"):
     os.environ.setdefault(name, "none://")
 
-from shared.settings import get_settings
-from workers.image.runner import ImageRunner
-from workers.image.spec import GENERATE, GenerateInput
-from workers.runtime.devices import choose_device
+from shared.settings import get_settings  # noqa: E402
+from workers.image.runner import ImageRunner  # noqa: E402
+from workers.image.spec import GENERATE, GenerateInput  # noqa: E402
+from workers.runtime.devices import choose_device  # noqa: E402
 
 
 class ConsoleJob:

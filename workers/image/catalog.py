@@ -17,7 +17,8 @@ log = get_logger(__name__)
 HOUSE = Path(__file__).parent / "house" / "weights"
 HOUSE_MODEL, HOUSE_LORA = "house-shapes", "house-sketch"
 LORA_FILE = "pytorch_lora_weights.safetensors"
-LIBRARIES = {"diffusers", "transformers"}  # a folder that names any other would run its own code
+LIBRARIES = {"diffusers", "transformers", "stable_diffusion"}  # a folder that names any other would run its own code
+NETWORKS = ("unet", "vae", "text_encoder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,14 @@ def find_models() -> dict[str, ModelFolder]:
     if root.is_dir():
         places |= {path.name: path for path in sorted(root.iterdir()) if path.is_dir() and path.name != "loras"}
     if settings.image_model.startswith("/"):
-        places[settings.image_model] = Path(settings.image_model)
+        places[default_model()] = Path(settings.image_model)
     found = {name: read_model(name, path) for name, path in places.items()}
     return {name: folder for name, folder in found.items() if folder}
+
+
+def default_model() -> str:
+    """The model of a request that names none; a folder goes by its last name, so that no client sees paths."""
+    return Path(get_settings().image_model).name
 
 
 def read_model(name: str, path: Path) -> ModelFolder | None:
@@ -48,9 +54,8 @@ def read_model(name: str, path: Path) -> ModelFolder | None:
     if reason := _unusable(path):
         log.warning("model folder skipped", folder=str(path), reason=reason)
         return None
-    card = path / "atelier.json"
-    plain = (path / "unet" / "diffusion_pytorch_model.safetensors").exists()
-    return ModelFolder(name, path, None if plain else "fp16", json.loads(card.read_text()) if card.exists() else {})
+    plain = [file for file in (path / "unet").glob("*.safetensors") if ".fp16" not in file.suffixes]
+    return ModelFolder(name, path, None if plain else "fp16", _json_object(path / "atelier.json") or {})
 
 
 def find_adapters() -> dict[str, Path]:
@@ -59,7 +64,7 @@ def find_adapters() -> dict[str, Path]:
     found = {HOUSE_LORA: HOUSE / "sketch-lora" / LORA_FILE}
     if root.is_dir():
         for path in sorted(root.iterdir()):
-            found[path.stem if path.suffix else path.name] = path / LORA_FILE if path.is_dir() else path
+            found |= {path.name: path / LORA_FILE} if path.is_dir() else {path.stem: path}
     return {name: path for name, path in found.items() if path.is_file() and path.suffix == ".safetensors"}
 
 
@@ -80,18 +85,27 @@ def _adapter_cards() -> Iterator[ModelCard]:
 
 
 def _unusable(path: Path) -> str | None:
-    index = path / "model_index.json"
-    if not index.is_file():
+    if not (path / "model_index.json").is_file():
         return "no model_index.json"
-    try:
-        parts = json.loads(index.read_text())
-    except ValueError:
-        return "model_index.json is not JSON"
+    parts = _json_object(path / "model_index.json")
+    if parts is None:
+        return "model_index.json is not a JSON object"
     if parts.get("_class_name") != "StableDiffusionPipeline":
         return f"class {parts.get('_class_name')} is not StableDiffusionPipeline"
-    named = {part[0] for part in parts.values() if isinstance(part, list) and part[0]}
-    if foreign := {name for name in named if name not in LIBRARIES and name != "stable_diffusion"}:
-        return f"it names code of its own: {', '.join(sorted(foreign))}"
-    if not list((path / "unet").glob("*.safetensors")):
-        return "no safetensors in unet/"
+    # [null, null] is a part that is left out; anything but the known libraries is refused, whatever its type.
+    named = [part[0] for part in parts.values() if isinstance(part, list) and part]
+    if foreign := [name for name in named if name is not None and str(name) not in LIBRARIES]:
+        return f"it names code of its own: {', '.join(map(str, foreign))}"
+    for network in NETWORKS:
+        if not list((path / network).glob("*.safetensors")):
+            return f"no safetensors in {network}/"
     return None
+
+
+def _json_object(path: Path) -> dict[str, Any] | None:
+    """The object in this file; None if there is none. One broken folder must not hide the others."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

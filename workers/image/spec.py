@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, RootModel, StringConstraints, field_validator, model_validator
 
 from shared.family import MAX_SEED, CompletedJob, Family, JobInput, ModelRef, Operation, Schema
-from shared.settings import get_settings
-from workers.image.catalog import discover
+from workers.image.catalog import default_model, discover
 
 Text = Annotated[str, StringConstraints(max_length=2000), Field(json_schema_extra={"pattern": r"^[^\x00]*$"})]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -72,10 +71,15 @@ class GenerateInput(JobInput):
         return self
 
 
-class BatchInput(Schema):
-    """Several requests as one job; each succeeds or fails for itself."""
+class BatchInput(JobInput):
+    """Several requests as one job; each succeeds or fails for itself.
+
+    The array has no place for the job's own fields: its priority is its items' highest, one wish for previews is
+    enough (`resolve` sets both).
+    """
 
     items: list[GenerateInput] = Field(min_length=1, max_length=16)
+    preview: bool = False
 
 
 class BatchBody(RootModel[Annotated[list[GenerateInput], Field(min_length=1, max_length=16)]]):
@@ -130,7 +134,15 @@ class BatchReply(Schema):
 
 def _resolved(request: GenerateInput) -> GenerateInput:
     seed = secrets.randbelow(2**32) if request.seed is None else request.seed
-    return request.model_copy(update={"seed": seed, "model": request.model or get_settings().image_model})
+    return request.model_copy(update={"seed": seed, "model": request.model or default_model()})
+
+
+def _resolved_batch(batch: BatchInput) -> BatchInput:
+    return BatchInput(
+        items=[_resolved(item) for item in batch.items],
+        priority=max((item.priority for item in batch.items if item.priority is not None), default=None),
+        preview=any(item.preview for item in batch.items),
+    )
 
 
 def _needs(request: GenerateInput, place: str = "") -> tuple[ModelRef, ...]:
@@ -185,8 +197,9 @@ GENERATE_BATCH = Operation(
     examples={"two": [{"prompt": PROMPT}, {"prompt": "a small green star on a white background"}]},
     accepts=lambda body: isinstance(body, list),
     parse=lambda body: {"items": body},
-    resolve=lambda batch: BatchInput(items=[_resolved(item) for item in batch.items]),
+    resolve=_resolved_batch,
     models=_needs_all,
+    wants_preview=lambda batch: any(item.preview for item in batch.items),
 )
 
 IMAGE = Family(

@@ -101,6 +101,7 @@ class Executor:
     def _work(self, job: JobContext) -> tuple[dict[str, Any], list[ManifestEntry]]:
         operation = find_operation(job.operation)
         request = _validated(operation.input, job.claim.input)
+        job.wants_preview = operation.wants_preview(request)
         names = [ref.name for ref in operation.models(request) if ref.kind == "model"]
         registration = registrations()[job.claim.family]
         residence = Residence(job.claim.family, names[0] if names else "default", registration.runner)

@@ -46,7 +46,7 @@ class JobContext:
         self.claim = claim
         self.id = str(claim.id)
         self.operation = claim.operation
-        self.wants_preview = bool(claim.input.get("preview"))
+        self.wants_preview = False
         self.artifacts: list[Artifact] = []
         self.moved_at = time.monotonic()
         self.stop_reason: StopReason | None = None

@@ -148,6 +148,8 @@ async def _ended(state: GatewayState, receipt: Receipt, owner: str, watch: Watch
         while not watch.row_moved:  # progress alone needs no look at the row
             await watch.changed.wait()
             watch.changed.clear()
+            if state.draining:
+                raise TimeoutError
         look = True
 
 
