@@ -74,12 +74,10 @@ class GenerateInput(JobInput):
 class BatchInput(JobInput):
     """Several requests as one job; each succeeds or fails for itself.
 
-    The array has no place for the job's own fields: its priority is its items' highest, one wish for previews is
-    enough (`resolve` sets both).
+    The array has no place for the job's priority: `resolve` makes it its items' highest.
     """
 
     items: list[GenerateInput] = Field(min_length=1, max_length=16)
-    preview: bool = False
 
 
 class BatchBody(RootModel[Annotated[list[GenerateInput], Field(min_length=1, max_length=16)]]):
@@ -141,7 +139,6 @@ def _resolved_batch(batch: BatchInput) -> BatchInput:
     return BatchInput(
         items=[_resolved(item) for item in batch.items],
         priority=max((item.priority for item in batch.items if item.priority is not None), default=None),
-        preview=any(item.preview for item in batch.items),
     )
 
 
