@@ -96,9 +96,11 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         if self.lease_seconds < 4 * self.heartbeat_seconds:
             raise ValueError("ATELIER_LEASE_SECONDS must be at least four times ATELIER_HEARTBEAT_SECONDS")
-        if self.host not in LOOPBACK and not self.enable_auth and not self.public_without_auth:
+        if self.enable_auth:
+            raise ValueError("ENABLE_AUTH=true, but this release has no authentication; put your own proxy in front")
+        if self.host not in LOOPBACK and not self.public_without_auth:
             raise ValueError(
-                f"ATELIER_HOST={self.host} is reachable by others while ENABLE_AUTH is false; "
+                f"ATELIER_HOST={self.host} is reachable by others and there is no authentication; "
                 "set ATELIER_PUBLIC_WITHOUT_AUTH=true as well if that is meant"
             )
         return self

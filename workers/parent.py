@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.database import open_database
 from shared.events import EventPublisher
+from shared.fleet import REPORT_SECONDS
 from shared.fleet.reports import report, report_models, touch
 from shared.jobs.upkeep import Budget, reap_worker
 from shared.logging import get_logger
@@ -23,7 +24,6 @@ from workers.families import served_families
 
 log = get_logger(__name__)
 
-GUARD_SECONDS = 5.0
 CANCEL_PATIENCE = 30  # seconds until a child that does not stop for a cancellation is killed
 
 HELD = text("""
@@ -55,7 +55,7 @@ class Guard(threading.Thread):
                 self._round()
             except SQLAlchemyError as error:
                 log.warning("the database is away", error=str(error).split("\n", 1)[0])
-            self._wake.wait(GUARD_SECONDS)
+            self._wake.wait(REPORT_SECONDS)
             self._wake.clear()
 
     def wake(self) -> None:

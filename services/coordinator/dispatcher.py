@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 from services.coordinator.loop import AWAY, log
 from shared.database import open_database
 from shared.family import Family
+from shared.fleet import ALIVE_SECONDS
 from shared.fleet.reports import slots
 from shared.jobs.claims import ring, unring
 from shared.jobs.notices import QUEUED_CHANNEL
@@ -94,7 +95,7 @@ class Dispatcher:
     def _workers(self) -> dict[str, int]:
         if time.monotonic() - self._slots_at > SLOTS_AGE:
             with self._engine.begin() as connection:
-                self._slots = slots(connection, self._settings.lease_seconds)
+                self._slots = slots(connection, ALIVE_SECONDS)
             self._slots_at = time.monotonic()
         return self._slots
 

@@ -19,6 +19,7 @@ from services.gateway.metrics.counters import Counters
 from services.gateway.notifier import Notifier
 from services.gateway.state import GatewayState
 from services.gateway.waiting import Waiting
+from shared.fleet import ALIVE_SECONDS
 from shared.fleet.queries import FleetQueries
 from shared.jobs.queries import JobQueries
 from shared.jobs.submissions import Limits, Submitter
@@ -35,7 +36,7 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
     )
     client = redis.Redis.from_url(settings.redis_url, socket_connect_timeout=1, socket_timeout=5)
     notifier = Notifier(read_pool)
-    jobs, fleet = JobQueries(read_pool), FleetQueries(read_pool, settings.lease_seconds)
+    jobs, fleet = JobQueries(read_pool), FleetQueries(read_pool, ALIVE_SECONDS)
     state = GatewayState(
         settings=settings,
         submit_pool=submit_pool,

@@ -34,6 +34,11 @@ def test_a_public_address_without_authentication_must_be_said_twice() -> None:
     assert Settings(**URLS, host="0.0.0.0", public_without_auth=True).host == "0.0.0.0"  # type: ignore[arg-type]
 
 
+def test_authentication_that_is_not_there_is_not_pretended() -> None:
+    with pytest.raises(ValidationError, match="ENABLE_AUTH"):
+        Settings(**URLS, ENABLE_AUTH=True)  # type: ignore[arg-type]
+
+
 def test_a_lease_must_outlast_its_heartbeats() -> None:
     with pytest.raises(ValidationError, match="four times"):
         Settings(**URLS, lease_seconds=30, heartbeat_seconds=15)  # type: ignore[arg-type]
