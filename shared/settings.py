@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     backoff_seconds: PositiveFloat = 5
     backoff_cap_seconds: PositiveFloat = 600
     drain_seconds: PositiveFloat = 60
+    deaf_seconds: PositiveFloat = Field(60, description="an idle worker that hears no doorbell for so long ends itself")
     dispatch_window: PositiveInt = 20
     max_failures: PositiveInt = 3
     max_crashes: PositiveInt = 2

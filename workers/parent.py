@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -32,6 +33,12 @@ SELECT DISTINCT lease_owner, lease_expires_at < now() OR cancel_requested_at < n
 FROM jobs WHERE state = 'running' AND starts_with(lease_owner, :prefix)
 """)
 
+# Jobs that have been due for a while, for which the dispatcher has rung, and that still nobody claimed.
+UNHEARD = text("""
+SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND family = ANY(:families) AND dispatch_no > 0
+               AND dispatched_at IS NOT NULL AND run_after < now() - make_interval(secs => :deaf))
+""")
+
 
 class Guard(threading.Thread):
     """Looks every few seconds, and at once when Celery loses a child, at what the children hold."""
@@ -44,6 +51,7 @@ class Guard(threading.Thread):
         self._events = EventPublisher(settings.redis_url)
         self._wake = threading.Event()
         self._state = "ready"
+        self._deaf_since: float | None = None
 
     def run(self) -> None:
         entered = False
@@ -93,6 +101,10 @@ class Guard(threading.Thread):
         with self._engine.begin() as connection:
             touch(connection, self._name, self._state)
             held = connection.execute(HELD, {"prefix": f"{self._name}/", "patience": CANCEL_PATIENCE}).all()
+            unheard = connection.execute(
+                UNHEARD, {"families": list(served_families()), "deaf": self._settings.deaf_seconds}
+            ).scalar_one()
+        self._end_if_deaf(bool(unheard) and not held)
         alive = set(self._children())
         for row in held:
             pid = int(row.lease_owner.rsplit("/", 1)[1])
@@ -102,6 +114,16 @@ class Guard(threading.Thread):
                 log.error("the child does not stop, killing it", pid=pid)
                 _signal(pid, signal.SIGKILL)
                 self.wake()
+
+    def _end_if_deaf(self, idle_and_unheard: bool) -> None:
+        """A worker that sits idle beside unheard doorbells has lost its broker without noticing: start afresh."""
+        if not idle_and_unheard or self._state != "ready":
+            self._deaf_since = None
+            return
+        self._deaf_since = self._deaf_since or time.monotonic()
+        if time.monotonic() - self._deaf_since >= self._settings.deaf_seconds:
+            log.error("this worker hears no doorbells, ending it", seconds=self._settings.deaf_seconds)
+            os._exit(1)  # nothing runs here; a supervisor starts it again
 
     def _reap(self, lease_owner: str) -> None:
         s = self._settings

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import psycopg2
 import pytest
 import redis
+from celery import Celery
 
 from tests.platform import Platform, kill_child, wait_until
 from tests.toys.runner import content
@@ -135,6 +136,22 @@ def test_a_poison_job_fails_and_its_neighbours_live(environment: dict[str, str],
         assert platform.finished(neighbour, 60)["status"] == "completed"
         recovered = platform.submit(fail="crash_once")
         assert platform.finished(recovered, 60)["status"] == "completed"
+    finally:
+        platform.close()
+
+
+def test_a_deaf_worker_ends_itself(environment: dict[str, str], tmp_path) -> None:
+    platform = Platform({**environment, "ATELIER_DEAF_SECONDS": "1"}, tmp_path)
+    try:
+        platform.start()
+        celery = Celery(broker=environment["REDIS_URL"])
+        celery.control.cancel_consumer("atelier.toy", reply=True)  # alive, but it no longer listens
+        job = platform.submit()
+        assert platform.processes["worker"].wait(40) == 1
+        assert "hears no doorbells" in (tmp_path / "worker.log").read_text()
+        platform.start("worker")
+        assert platform.finished(job)["status"] == "completed"
+        celery.close()
     finally:
         platform.close()
 
