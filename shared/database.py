@@ -24,23 +24,27 @@ def sqlalchemy_url(url: str) -> str:
     return "postgresql+psycopg2://" + url.split("://", 1)[1]
 
 
-def open_database(url: str, *, pool_size: int = 4, name: str = "atelier", ping: bool = True) -> Engine:
+def open_database(
+    url: str, *, pool_size: int = 4, name: str = "atelier", ping: bool = True, marks: bool = False
+) -> Engine:
     """A pool that gives up on a lock after 2 s and on a connection after 5 s.
 
     `ping` asks a connection whether it lives before each use; whoever tries again by itself can do without.
+    `marks` is for whoever writes only what may be forgotten by a crash of Postgres: every statement is a transaction
+    of its own, and its commit does not wait for the disk.
     """
     return create_engine(
         sqlalchemy_url(url),
         pool_size=pool_size,
         max_overflow=0,
         pool_pre_ping=ping,
-        isolation_level="READ COMMITTED",
+        isolation_level="AUTOCOMMIT" if marks else "READ COMMITTED",
         connect_args={
             "application_name": name,
             "connect_timeout": 5,
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
-            "options": "-c lock_timeout=2000 -c timezone=UTC",
+            "options": "-c lock_timeout=2000 -c timezone=UTC" + (" -c synchronous_commit=off" if marks else ""),
         },
     )

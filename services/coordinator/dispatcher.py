@@ -34,7 +34,10 @@ class Dispatcher:
 
     def __init__(self, settings: Settings, families: dict[str, Family]) -> None:
         self._settings, self._families = settings, families
-        self._engine: Engine = open_database(settings.database_url, pool_size=2, name="atelier-dispatcher")
+        # A forgotten mark costs one more doorbell.
+        self._engine: Engine = open_database(
+            settings.database_url, pool_size=1, name="atelier-dispatcher", ping=False, marks=True
+        )
         self._publisher = DoorbellPublisher(settings.redis_url, {f.name: f.queue for f in families.values()})
         self._waker, self._woken = socket.socketpair()
         self._listener: psycopg2.extensions.connection | None = None

@@ -1,4 +1,7 @@
-"""What routes ask of a request: the process's state, who asks, under which base path, for which job."""
+"""What routes ask of a request: the process's state, who asks, under which base path, for which job.
+
+All are coroutines, because FastAPI gives a plain function a thread of its own, which costs more than it does.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +17,22 @@ from shared.ids import parse_id
 ANONYMOUS = "anonymous"
 
 
-def get_state(request: Request) -> GatewayState:
+async def get_state(request: Request) -> GatewayState:
     """This gateway process's state."""
     return cast(GatewayState, request.app.state.gateway)
 
 
-def get_owner(request: Request) -> str:
+async def get_owner(request: Request) -> str:
     """Who asks. While authentication is off everybody is the one anonymous owner."""
     return ANONYMOUS
 
 
-def get_base(request: Request) -> str:
+async def get_base(request: Request) -> str:
     """ "/sync" for a request under that base path, else ""."""
     return "/sync" if request.scope.get("waits_by_default") else ""
 
 
-def get_job_id(
+async def get_job_id(
     job_id: Annotated[str, Path(description="The id from the 202.", examples=["0199a7f0-0000-7000-8000-000000000000"])],
 ) -> UUID:
     """The path's job id; what is no id is unknown."""

@@ -84,6 +84,10 @@ def _drain_on_signals(state: GatewayState) -> None:
         signal.signal(number, drain)
 
 
+async def _nothing(_: asyncpg.Connection) -> None:
+    """No statement here changes its session, so a connection goes back as it is: one round trip less a request."""
+
+
 async def _pool(settings: Settings, name: str, size: int) -> asyncpg.Pool:
     return await asyncpg.create_pool(
         settings.database_url,
@@ -91,5 +95,6 @@ async def _pool(settings: Settings, name: str, size: int) -> asyncpg.Pool:
         max_size=size,
         command_timeout=10,
         timeout=5,
+        reset=_nothing,
         server_settings={"application_name": f"atelier-gateway-{name}", "lock_timeout": "2000", "timezone": "UTC"},
     )

@@ -21,9 +21,6 @@ WHERE id IN (
 RETURNING id, dispatch_no, priority, turn
 """)
 
-# A mark that a crash of Postgres forgets costs one more doorbell, so the dispatcher does not wait for the disk.
-UNFLUSHED = text("SET LOCAL synchronous_commit = off")
-
 UNRING = text("UPDATE jobs SET dispatched_at = NULL WHERE id = ANY(:ids) AND state = 'queued'")
 
 CLAIMED = """
@@ -68,7 +65,6 @@ class Claim:
 
 def ring(connection: Connection, family: str, need: int, unanswered: float) -> list[Doorbell]:
     """T2: mark up to `need` jobs as dispatched; those that nobody answered for `unanswered` seconds ring again."""
-    connection.execute(UNFLUSHED)
     rows = connection.execute(RING, {"family": family, "need": need, "unanswered": unanswered})
     # UPDATE returns rows in no particular order.
     ordered = sorted(rows, key=lambda row: (-row.priority, row.turn, row.id))
