@@ -12,6 +12,9 @@ NAMES = {
     "uq": "%(table_name)s_%(column_0_name)s_key",
 }
 
+# Said to the server once a connection: psycopg2 would repeat an isolation level with every transaction.
+OPTIONS = "-c default_transaction_isolation=read\\ committed -c lock_timeout=2000 -c timezone=UTC"
+
 
 class Base(DeclarativeBase):
     """Base of every table; constraint names follow Postgres's own habit."""
@@ -38,13 +41,13 @@ def open_database(
         pool_size=pool_size,
         max_overflow=0,
         pool_pre_ping=ping,
-        isolation_level="AUTOCOMMIT" if marks else "READ COMMITTED",
+        **({"isolation_level": "AUTOCOMMIT"} if marks else {}),
         connect_args={
             "application_name": name,
             "connect_timeout": 5,
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
-            "options": "-c lock_timeout=2000 -c timezone=UTC" + (" -c synchronous_commit=off" if marks else ""),
+            "options": OPTIONS + (" -c synchronous_commit=off" if marks else ""),
         },
     )

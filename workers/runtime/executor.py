@@ -65,7 +65,7 @@ class Executor:
     def answer(self, family: str, job_id: UUID) -> int:
         """A doorbell rang: run that job if it is still there, then the family's next ones; how many were run."""
         self._go_on_until, done = time.monotonic() + CHAIN_SECONDS, 0
-        with self._engine.begin() as connection:
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             current = claim(connection, job_id, self._worker, self._settings.lease_seconds)
             current = current or self._claim_next(connection, family)
         while current:

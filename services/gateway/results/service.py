@@ -19,7 +19,7 @@ from services.gateway.results.archive import Archive, Member
 from services.gateway.results.ranges import ranged_response
 from services.gateway.state import GatewayState
 from shared.errors import AtelierError, Gone, JobFailed, JobNotFinished, NotFound
-from shared.family import CompletedJob
+from shared.family import CompletedJob, Operation
 from shared.jobs.queries import ResultView
 from workers.families import find_operation
 
@@ -58,10 +58,16 @@ async def reply_of(state: GatewayState, ended: ResultView, headers: dict[str, st
     """The synchronous reply of a job that has ended."""
     result = with_result(ended)
     operation = find_operation(result.job.operation)
-    files = await run_in_threadpool(_read_files, state, result) if operation.reply_needs_files else {}
-    job = CompletedJob(str(result.job.id), result.input, result.output, files, _seconds(result))
-    content = await run_in_threadpool(lambda: json.dumps(operation.reply(job), ensure_ascii=False, allow_nan=False))
+    if operation.reply_needs_files and result.manifest:
+        content = await run_in_threadpool(lambda: _reply(operation, result, _read_files(state, result)))
+    else:
+        content = _reply(operation, result, {})
     return Response(content, 200, headers=headers, media_type="application/json")
+
+
+def _reply(operation: Operation, result: ResultView, files: dict[str, bytes]) -> str:
+    job = CompletedJob(str(result.job.id), result.input, result.output, files, _seconds(result))
+    return json.dumps(operation.reply(job), ensure_ascii=False, allow_nan=False)
 
 
 def _seconds(result: ResultView) -> float:
