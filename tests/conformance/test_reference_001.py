@@ -136,6 +136,12 @@ def test_invalid_parameters_are_400_and_named(base_url: str, body: dict, field: 
     assert problem["success"] is False
 
 
+def test_an_array_is_sent_to_the_batch_path(base_url: str) -> None:
+    answer = requests.post(f"{base_url}/generate", json=[{"prompt": "x"}])
+    assert (answer.status_code, answer.json()["details"]["field"]) == (400, "body")
+    assert "/generate/batch" in answer.json()["message"]
+
+
 def test_ranges_are_told(base_url: str) -> None:
     problem = requests.post(f"{base_url}/generate", json={"prompt": "x", "width": 2000}).json()
     assert problem["message"] == "Invalid width. Must be between 256 and 1024."

@@ -136,6 +136,17 @@ def test_a_deleted_job_is_unknown_and_a_live_one_is_kept(platform: Platform) -> 
         assert platform.client.get(address).status_code == 404
 
 
+def test_the_key_of_a_deleted_job_does_not_make_it_again(platform: Platform) -> None:
+    headers = {"Idempotency-Key": "gone"}
+    made = platform.client.post("/toys/play", json={}, headers=headers | {"Prefer": "wait=30"})
+    assert made.status_code == 200
+    newest = platform.client.get("/jobs").json()["jobs"][0]["job_id"]
+    assert platform.client.delete(f"/jobs/{newest}").status_code == 204
+    for preference in ("respond-async", "wait=5"):
+        again = platform.client.post("/toys/play", json={}, headers=headers | {"Prefer": preference})
+        assert (again.status_code, again.json()["error"]) == (410, "gone")
+
+
 def test_metrics_count(platform: Platform) -> None:
     before = platform.client.get("/metrics").json()["jobs_accepted"]
     platform.finished(platform.submit())

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.gateway.dependencies import unknown_job
 from services.gateway.errors import validation_failed
 from services.gateway.jobs.preferences import header_priority, idempotency_key, wanted_wait
 from services.gateway.jobs.schemas import accepted
@@ -21,7 +20,7 @@ from services.gateway.json_reader import read_body, read_json
 from services.gateway.results.service import reply_of
 from services.gateway.state import GatewayState
 from services.gateway.waiting import Watch
-from shared.errors import UnsupportedMediaType, ValidationFailed
+from shared.errors import Gone, UnsupportedMediaType, ValidationFailed
 from shared.family import Family, Operation
 from shared.ids import new_id
 from shared.jobs.queries import ResultView
@@ -30,12 +29,14 @@ from shared.jobs.submissions import Receipt, Submission, encode_input
 Choice = tuple[Family, Operation]
 
 
-async def submit(request: Request, state: GatewayState, owner: str, base: str, choices: Sequence[Choice]) -> Response:
-    """One POST on an operation's path; `choices` are the operations that share it."""
+async def submit(
+    request: Request, state: GatewayState, owner: str, base: str, choices: Sequence[Choice], batch: str | None
+) -> Response:
+    """One POST on an operation's path; `choices` are the operations that share it, `batch` is where arrays go."""
     wait = wanted_wait(request, state.settings.max_wait)
     raw = await _json_body(request, state.settings.max_json_bytes)
     body = read_json(raw)
-    family, operation = _choose(choices, body)
+    family, operation = _choose(choices, body, batch)
     parsed = operation.resolve(_validated(operation, body))
     await state.catalog.require(family.name, operation.models(parsed))
     submission = _submission(request, state, owner, family, operation, parsed, raw)
@@ -58,12 +59,12 @@ async def _json_body(request: Request, limit: int) -> bytes:
     return await read_body(request, limit)
 
 
-def _choose(choices: Sequence[Choice], body: object) -> Choice:
+def _choose(choices: Sequence[Choice], body: object, batch: str | None) -> Choice:
     for family, operation in choices:
         if operation.accepts(body):
             return family, operation
-    if isinstance(body, list):
-        raise ValidationFailed("A JSON object is expected here; arrays go to /generate/batch.", field="body")
+    if isinstance(body, list) and batch:
+        raise ValidationFailed(f"A JSON object is expected here; arrays go to {batch}.", field="body")
     expected = "array" if choices[0][1].body_schema else "object"
     raise ValidationFailed(f"A JSON {expected} of this operation is expected.", field="body")
 
@@ -142,7 +143,7 @@ async def _ended(state: GatewayState, receipt: Receipt, owner: str, watch: Watch
             watch.row_moved = False
             result = await state.jobs.result(receipt.job_id, owner)
             if result is None:
-                raise unknown_job()
+                raise _deleted()
             if result.job.finished:
                 return result
         while not watch.row_moved:  # progress alone needs no look at the row
@@ -161,10 +162,17 @@ async def _answer(
     _count(state, operation, receipt)
     if receipt.replayed:
         job = await state.jobs.get(receipt.job_id, owner)
-        status = job.state if job else status
+        if job is None:
+            raise _deleted()
+        status = job.state
     body = accepted(base, job_id, status)
     headers = headers | _replay_header(receipt) | {"Location": body["status_url"], "Retry-After": "1"}
     return Response(json.dumps(body), code, headers=headers, media_type="application/json")
+
+
+def _deleted() -> Gone:
+    """Its key outlives a deleted job, so that a late retry does not make it again."""
+    return Gone("The job of this request was deleted.")
 
 
 def _count(state: GatewayState, operation: Operation, receipt: Receipt) -> None:

@@ -59,13 +59,14 @@ def submit_router(families: dict[str, Family]) -> APIRouter:
             for path in operation.paths:
                 by_path[path].append((family, operation))
     for path, choices in by_path.items():
-        _add_route(router, path, choices)
+        batch = f"{path}/batch"
+        _add_route(router, path, choices, batch if batch in by_path else None)
     return router
 
 
-def _add_route(router: APIRouter, path: str, choices: list[Choice]) -> None:
+def _add_route(router: APIRouter, path: str, choices: list[Choice], batch: str | None) -> None:
     async def post(request: Request, state: State, owner: Owner, base: Base) -> Response:
-        return await submit(request, state, owner, base, choices)
+        return await submit(request, state, owner, base, choices, batch)
 
     operations = [operation for _, operation in choices]
     router.add_api_route(
