@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
+import tempfile
 
 import uvicorn
 from fastapi import FastAPI
 
 from services.gateway.app import make_app
+from services.gateway.metrics.counters import SHARED_FOLDER
 from shared.logging import configure_logging
-from shared.settings import get_settings
+from shared.settings import Settings, get_settings
 from workers.families import families
 
 
@@ -28,6 +31,15 @@ def create_app() -> FastAPI:
 def main() -> None:
     """Serve until told to stop."""
     settings = get_settings()
+    if settings.gateway_processes == 1:
+        return serve(settings)
+    with tempfile.TemporaryDirectory(prefix="atelier-metrics-") as folder:
+        os.environ[SHARED_FOLDER] = folder  # for the processes to come
+        serve(settings)
+
+
+def serve(settings: Settings) -> None:
+    """Run uvicorn and its processes."""
     uvicorn.run(
         "services.gateway.__main__:create_app",
         factory=True,

@@ -47,7 +47,7 @@ class GenerateInput(JobInput):
     seed: int | None = Field(
         None, ge=0, le=MAX_SEED, description="Picture i uses seed + i. Left out, a random one is chosen and told."
     )
-    model: Name | None = Field(None, description="A name of GET /models; left out, the server's default.")
+    model: Name | None = Field(None, description="A name of GET /models/status; left out, the server's default.")
     scheduler: Scheduler | None = Field(None, description="Left out, the model's own.")
     loras: list[Lora] = Field([], max_length=4, description="LoRAs by name, several at once.")
     preview: bool = Field(False, description="Tell small pictures of the unfinished work with the progress.")

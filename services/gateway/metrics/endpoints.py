@@ -1,4 +1,4 @@
-"""GET /metrics: this process's counters and the database's jobs, as JSON or for Prometheus."""
+"""GET /metrics: the gateway's counters and the database's jobs, as JSON or for Prometheus."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ async def get_metrics(request: Request, state: State) -> Response:
 )
 async def get_prometheus(state: State) -> Response:
     """The Prometheus exposition."""
-    content = generate_latest(state.counters.registry) + await prometheus_lines(state)
+    content = generate_latest(state.counters.registry()) + await prometheus_lines(state)
     return Response(content, headers={"Content-Type": CONTENT_TYPE_PLAIN_1_0_0})
 
 

@@ -18,12 +18,14 @@ UNION ALL SELECT family, 'running', count(*) FROM jobs WHERE state = 'running' G
 """
 OLDEST = "SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 FROM jobs WHERE state = 'queued'"
 
+COUNTED = ("jobs_accepted", "jobs_replayed", "http_requests", "result_bytes")
+
 
 async def metrics_json(state: GatewayState) -> dict[str, Any]:
     """001's keys, then what the platform counts."""
     models = await model_status(state)
     info = models["model_info"] or {}
-    counters = state.counters
+    totals = state.counters.totals()
     return {
         "model_loaded": models["loaded"],
         "lora_available": models["lora_available"],
@@ -33,15 +35,8 @@ async def metrics_json(state: GatewayState) -> dict[str, Any]:
         "jobs": [dict(row) for row in await state.read_pool.fetch(LIVE)],
         "oldest_queued_seconds": await state.read_pool.fetchval(OLDEST),
         "workers": len(models["workers"]),
-        "jobs_accepted": sum(s.value for s in _samples(counters.accepted)),
-        "jobs_replayed": sum(s.value for s in _samples(counters.replayed)),
-        "http_requests": sum(s.value for s in _samples(counters.requests)),
-        "result_bytes": sum(s.value for s in _samples(counters.result_bytes)),
+        **{name: totals.get(name, 0.0) for name in COUNTED},
     }
-
-
-def _samples(metric: Any) -> list[Any]:
-    return [s for family in metric.collect() for s in family.samples if s.name.endswith("_total")]
 
 
 async def prometheus_lines(state: GatewayState) -> bytes:
