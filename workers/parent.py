@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.database import open_database
 from shared.events import EventPublisher
+from shared.family import ModelCard
 from shared.fleet import REPORT_SECONDS
 from shared.fleet.reports import report, report_models, touch
 from shared.jobs.upkeep import Budget, reap_worker
@@ -51,6 +52,7 @@ class Guard(threading.Thread):
         self._events = EventPublisher(settings.redis_url)
         self._wake = threading.Event()
         self._state = "ready"
+        self._reported: dict[str, tuple[ModelCard, ...]] = {}
         self._deaf_since: float | None = None
 
     def run(self) -> None:
@@ -91,13 +93,20 @@ class Guard(threading.Thread):
         self._engine.dispose()
 
     def _enter(self) -> None:
-        served = served_families()
         with self._engine.begin() as connection:
-            report(connection, self._name, list(served), self._settings.device, self._state, {})
-            for family in served.values():
-                report_models(connection, self._name, family.name, family.discover())
+            report(connection, self._name, list(served_families()), self._settings.device, self._state, {})
+
+    def _report_models(self) -> None:
+        """Tell what lies on the disk, if that has changed: models may be added while the worker runs."""
+        for family in served_families().values():
+            cards = family.discover()
+            if cards != self._reported.get(family.name):
+                with self._engine.begin() as connection:
+                    report_models(connection, self._name, family.name, cards)
+                self._reported[family.name] = cards
 
     def _round(self) -> None:
+        self._report_models()
         with self._engine.begin() as connection:
             touch(connection, self._name, self._state)
             held = connection.execute(HELD, {"prefix": f"{self._name}/", "patience": CANCEL_PATIENCE}).all()

@@ -5,22 +5,30 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
 from PIL import Image
 
-from tests.platform import Platform
-from workers.image.catalog import HOUSE
+from tests.platform import Platform, wait_until
+from workers.image.catalog import HOUSE, LORA_FILE
 from workers.image.house.checker import read
-
-pytestmark = pytest.mark.skipif(not (HOUSE / "shapes" / "model_index.json").exists(), reason="no house model")
 
 
 @pytest.fixture(scope="module")
-def platform(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    slow = {"ATELIER_LEASE_SECONDS": "20", "ATELIER_HEARTBEAT_SECONDS": "2"}
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ATELIER_MODELS_DIR, empty at first."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def platform(
+    environment: dict[str, str], models_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Platform]:
+    slow = {"ATELIER_LEASE_SECONDS": "20", "ATELIER_HEARTBEAT_SECONDS": "2", "ATELIER_MODELS_DIR": str(models_dir)}
     platform = Platform({**environment, **slow}, tmp_path_factory.mktemp("logs"))
     try:
         yield platform.start()
@@ -96,6 +104,24 @@ def test_what_is_loaded_is_told_as_it_is(base_url: str) -> None:
     assert metrics["model_loaded"] is True
     assert metrics["api_version"] == "1.0.0"
     assert metrics["torch_version"].startswith("2.")
+
+
+def test_a_lora_that_is_added_while_the_worker_runs_can_be_named(base_url: str, models_dir: Path) -> None:
+    body = {"prompt": "a red star on white", "width": 256, "height": 256, "num_inference_steps": 6, "seed": 2}
+    (models_dir / "image" / "loras").mkdir(parents=True)
+    shutil.copy(HOUSE / "sketch-lora" / LORA_FILE, models_dir / "image" / "loras" / "mine.safetensors")
+
+    def listed() -> bool:
+        return "mine" in [model["name"] for model in requests.get(f"{base_url}/models/status").json()["models"]]
+
+    wait_until(listed, 20, "the new LoRA in the catalog")
+    plain, mine, house = (
+        requests.post(f"{base_url}/generate", json=body | {"loras": loras}).json()
+        for loras in ([], [{"name": "mine"}], [{"name": "house-sketch"}])
+    )
+    assert [made["model_info"]["lora_applied"] for made in (plain, mine, house)] == [False, True, True]
+    shown = [Image.open(io.BytesIO(base64.b64decode(made["images"][0].split(",")[1]))) for made in (plain, mine, house)]
+    assert shown[1].tobytes() == shown[2].tobytes() != shown[0].tobytes()
 
 
 def test_the_examples_are_the_references(base_url: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,16 @@ def default_model() -> str:
 def read_model(name: str, path: Path) -> ModelFolder | None:
     """The folder if it can be served; else None, and the log says why."""
     if reason := _unusable(path):
-        log.warning("model folder skipped", folder=str(path), reason=reason)
+        _tell_skipped(str(path), reason)
         return None
     plain = [file for file in (path / "unet").glob("*.safetensors") if ".fp16" not in file.suffixes]
     return ModelFolder(name, path, None if plain else "fp16", _json_object(path / "atelier.json") or {})
+
+
+@lru_cache(maxsize=100)
+def _tell_skipped(folder: str, reason: str) -> None:
+    """Once a folder and reason: the disk is looked at every few seconds."""
+    log.warning("model folder skipped", folder=folder, reason=reason)
 
 
 def find_adapters() -> dict[str, Path]:
