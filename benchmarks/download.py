@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 import threading
 import time
@@ -13,28 +14,21 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
-from benchmarks.servers import backing, gateway, plain_app, process
+from benchmarks.servers import plain_app, platform
 
 MIB = 2**20
 
 
 def bench_download(seconds: float) -> dict[str, Any]:
     """4 × 1 MiB in a ZIP, 16 at a time; then 16 parallel downloads of 200 MB."""
-    with (
-        backing() as environment,
-        gateway(environment) as (url, pid),
-        process(environment, "services.coordinator"),
-        process(environment, "workers"),
-        httpx.Client(base_url=url, timeout=120) as client,
-    ):
-        while not client.get("/models/status").json()["workers"]:
-            time.sleep(0.1)
+    with platform() as (client, pid):
+        url = str(client.base_url).rstrip("/")
         small = _made(client, files=4, size=MIB)
         figures = {"zip": _rate(f"{url}/results/{small}", seconds, "ZIP of 4 x 1 MiB, 16 at a time")}
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "static.zip"
             path.write_bytes(client.get(f"/results/{small}").content)
-            with plain_app(environment | {"STATIC_FILE": str(path)}, "benchmarks.static:app") as static:
+            with plain_app({**os.environ, "STATIC_FILE": str(path)}, "benchmarks.static:app") as static:
                 figures["static"] = _rate(f"{static}/file", seconds, "the same as a FileResponse")
         large = _made(client, files=4, size=50_000_000)
         figures["memory"] = _memory(f"{url}/results/{large}", pid)

@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from statistics import median, quantiles
 from typing import Any
 
 import httpx
 
-from benchmarks.servers import backing, gateway, process
+from benchmarks.servers import platform
 
 JOBS = 300
 BACKLOG = 2000
 
 
-@contextmanager
-def whole_platform() -> Iterator[httpx.Client]:
-    """Gateway, coordinator and one worker with the toy family; a client."""
-    with (
-        backing() as environment,
-        gateway(environment) as (url, _),
-        process(environment, "services.coordinator"),
-        process(environment, "workers"),
-        httpx.Client(base_url=url, timeout=60) as client,
-    ):
-        deadline = time.monotonic() + 60
-        while not client.get("/models/status").json()["workers"]:
-            if time.monotonic() > deadline:
-                raise RuntimeError("no worker")
-            time.sleep(0.05)
-        for _ in range(20):  # warm up
-            client.post("/toys/play?wait=30", json={}).raise_for_status()
-        yield client
-
-
 def bench_latency(_: float) -> dict[str, Any]:
     """By `Prefer: wait`, and by polling the status without a pause."""
-    with whole_platform() as client:
+    with platform() as (client, _pid):
+        _warm(client)
         waited = [_timed(lambda: _wait(client)) for _ in range(JOBS)]
         polled = [_timed(lambda: _poll(client)) for _ in range(JOBS)]
     return {"wait": _report("no-op, Prefer: wait", waited), "poll": _report("no-op, polling", polled)}
@@ -46,7 +25,8 @@ def bench_latency(_: float) -> dict[str, Any]:
 
 def bench_drain(_: float) -> dict[str, Any]:
     """BACKLOG no-op jobs through one worker that hears of the first when all are queued."""
-    with whole_platform() as client:
+    with platform() as (client, _pid):
+        _warm(client)
         blocker = client.post("/toys/play", json={"steps": 400, "step_seconds": 0.1}).json()
         for _ in range(BACKLOG):
             last = client.post("/toys/play", json={}).json()
@@ -58,6 +38,11 @@ def bench_drain(_: float) -> dict[str, Any]:
         rate = BACKLOG / (time.perf_counter() - began)
     print(f"drain of {BACKLOG} no-op jobs, one worker: {rate:.0f}/s", flush=True)
     return {"per_second": rate}
+
+
+def _warm(client: httpx.Client) -> None:
+    for _ in range(20):
+        client.post("/toys/play?wait=30", json={}).raise_for_status()
 
 
 def _wait(client: httpx.Client) -> None:

@@ -9,9 +9,7 @@ import time
 from statistics import median
 from typing import Any
 
-import httpx
-
-from benchmarks.servers import ROOT, backing, gateway, process
+from benchmarks.servers import ROOT, platform
 
 PICTURES = 9
 BODY = {"prompt": "a large red circle on a blue background", "seed": 1, "num_inference_steps": 50}
@@ -36,15 +34,7 @@ print(json.dumps(times[2:]))
 def bench_overhead(_: float) -> dict[str, Any]:
     """Medians of PICTURES pictures each, bare before and after, because machines drift."""
     before = _bare()
-    with (
-        backing() as environment,
-        gateway(environment) as (url, _pid),
-        process(environment, "services.coordinator"),
-        process(environment, "workers"),
-        httpx.Client(base_url=url, timeout=120) as client,
-    ):
-        while not client.get("/models/status").json()["workers"]:
-            time.sleep(0.1)
+    with platform() as (client, _pid):
         jobs, runs = [], []
         for _n in range(PICTURES + 2):
             began = time.perf_counter()

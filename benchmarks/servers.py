@@ -78,6 +78,24 @@ def gateway(environment: dict[str, str]) -> Iterator[tuple[str, int]]:
 
 
 @contextmanager
+def platform() -> Iterator[tuple[httpx.Client, int]]:
+    """Gateway, coordinator and one worker, ready for jobs; a client, and the gateway's pid."""
+    with (
+        backing() as environment,
+        gateway(environment) as (url, pid),
+        process(environment, "services.coordinator"),
+        process(environment, "workers"),
+        httpx.Client(base_url=url, timeout=120) as client,
+    ):
+        deadline = time.monotonic() + 60
+        while not client.get("/models/status").json()["workers"]:
+            if time.monotonic() > deadline:
+                raise RuntimeError("no worker")
+            time.sleep(0.05)
+        yield client, pid
+
+
+@contextmanager
 def plain_app(environment: dict[str, str], app: str) -> Iterator[str]:
     """Another FastAPI application under the same uvicorn, one process; its address."""
     port = usable_port(0)

@@ -5,12 +5,10 @@ The window bounds how many doorbells wait in Redis, so that order, fairness and 
 
 from __future__ import annotations
 
-import select
 import socket
 import time
 from collections.abc import Iterable
 
-import psycopg2
 from kombu.exceptions import OperationalError
 from sqlalchemy import Engine
 
@@ -21,6 +19,7 @@ from shared.fleet import ALIVE_SECONDS
 from shared.fleet.reports import slots
 from shared.jobs.claims import ring, unring
 from shared.jobs.notices import QUEUED_CHANNEL
+from shared.listener import Listener
 from shared.queue import TIME_LIMIT_MARGIN, DoorbellPublisher
 from shared.settings import Settings
 
@@ -40,7 +39,7 @@ class Dispatcher:
         )
         self._publisher = DoorbellPublisher(settings.redis_url, {f.name: f.queue for f in families.values()})
         self._waker, self._woken = socket.socketpair()
-        self._listener: psycopg2.extensions.connection | None = None
+        self._listener = Listener(settings.database_url, QUEUED_CHANNEL)
         self._slots: dict[str, int] = {}
         self._slots_at = -SLOTS_AGE
         self._stopping = False
@@ -104,32 +103,11 @@ class Dispatcher:
 
     def _wait(self) -> Iterable[str]:
         """The families to look at next: those notified, or all of them after POLL seconds of silence."""
-        try:
-            listener = self._listen()
-            ready, _, _ = select.select([listener, self._woken], [], [], POLL)
-            if listener not in ready:
-                return self._families
-            listener.poll()
-        except (psycopg2.Error, OSError):
-            self._listener = None
-            select.select([self._woken], [], [], POLL)
-            return self._families
-        notified = {notice.payload for notice in listener.notifies}
-        listener.notifies.clear()
-        return notified & set(self._families)
-
-    def _listen(self) -> psycopg2.extensions.connection:
-        if self._listener is None or self._listener.closed:
-            connection = psycopg2.connect(self._settings.database_url, connect_timeout=5)
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(f"LISTEN {QUEUED_CHANNEL}")
-            self._listener = connection
-        return self._listener
+        notified = set(self._listener.wait(POLL, self._woken)) & set(self._families)
+        return notified or self._families
 
     def _close(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
+        self._listener.close()
         self._publisher.close()
         self._engine.dispose()
         self._waker.close()

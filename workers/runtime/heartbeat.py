@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import threading
 import time
 from collections import deque
 
-import psycopg2
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.jobs.attempts import Attempt, Pulse
 from shared.jobs.notices import CANCEL_CHANNEL
+from shared.listener import Listener
 from shared.logging import get_logger
 from shared.settings import Settings
 from workers.runtime.job_context import JobContext, StopReason
@@ -42,7 +41,7 @@ class Heartbeat(threading.Thread):
         self._watched: tuple[Attempt, JobContext] | None = None
         self._cancelled: deque[str] = deque(maxlen=1000)
         self._next = self._confirmed = time.monotonic()
-        self._connection: psycopg2.extensions.connection | None = None
+        self._listener = Listener(settings.database_url, CANCEL_CHANNEL)
 
     def watch(self, attempt: Attempt, job: JobContext) -> None:
         """Keep this attempt's lease from now on."""
@@ -60,38 +59,19 @@ class Heartbeat(threading.Thread):
 
     def run(self) -> None:
         while True:
-            self._listen(max(0.0, min(self._next - time.monotonic(), self._settings.heartbeat_seconds)))
+            patience = max(0.0, min(self._next - time.monotonic(), self._settings.heartbeat_seconds))
+            self._hear(self._listener.wait(patience))
             with self._lock:
                 if self._watched and time.monotonic() >= self._next:
                     self._beat(*self._watched)
                 elif not self._watched:
                     self._next = time.monotonic() + self._settings.heartbeat_seconds
 
-    def _listen(self, seconds: float) -> None:
-        try:
-            connection = self._connected()
-            if select.select([connection], [], [], seconds)[0]:
-                connection.poll()
-                self._hear([notice.payload for notice in connection.notifies])
-                connection.notifies.clear()
-        except (psycopg2.Error, OSError):
-            self._connection = None
-            time.sleep(min(1.0, seconds))  # Postgres is away; beats go on being tried
-
     def _hear(self, job_ids: list[str]) -> None:
         with self._lock:
             self._cancelled.extend(job_ids)
             if self._watched and self._watched[1].id in job_ids:
                 self._watched[1].stop(StopReason.CANCELLED)
-
-    def _connected(self) -> psycopg2.extensions.connection:
-        if self._connection is None or self._connection.closed:
-            connection = psycopg2.connect(self._settings.database_url, connect_timeout=2)
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(f"LISTEN {CANCEL_CHANNEL}")
-            self._connection = connection
-        return self._connection
 
     def _beat(self, attempt: Attempt, job: JobContext) -> None:
         now = time.monotonic()
