@@ -157,8 +157,8 @@ async def _ended(state: GatewayState, receipt: Receipt, owner: str, watch: Watch
 async def _answer(
     state: GatewayState, operation: Operation, base: str, receipt: Receipt, owner: str, headers: dict[str, str]
 ) -> Response:
-    """The 202 (200 for a replay) with links."""
-    job_id, status, code = str(receipt.job_id), "queued", 202
+    """The 202 with links; a replay tells the state that the job has by now."""
+    job_id, status = str(receipt.job_id), "queued"
     _count(state, operation, receipt)
     if receipt.replayed:
         job = await state.jobs.get(receipt.job_id, owner)
@@ -167,7 +167,7 @@ async def _answer(
         status = job.state
     body = accepted(base, job_id, status)
     headers = headers | _replay_header(receipt) | {"Location": body["status_url"], "Retry-After": "1"}
-    return Response(json.dumps(body), code, headers=headers, media_type="application/json")
+    return Response(json.dumps(body), 202, headers=headers, media_type="application/json")
 
 
 def _deleted() -> Gone:
