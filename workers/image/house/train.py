@@ -32,12 +32,13 @@ from workers.image.house.drawing import draw, sample
 
 WEIGHTS = Path(__file__).parent / "weights"
 STAGES = ("data", "unet", "decoder", "encoder", "export", "lora", "sheet")
-GRIDS = {"16x16": (16, 16, 0.5), "8x8": (8, 8, 0.3), "16x24": (16, 24, 0.1), "24x16": (24, 16, 0.1)}  # h, w, share
+GRIDS = {"16x16": (16, 16, 0.42), "8x8": (8, 8, 0.42), "16x24": (16, 24, 0.08), "24x16": (24, 16, 0.08)}  # h, w, share
 PICTURES = 160_000
 PER_JOB = 250
 BATCH = {"unet": 32, "decoder": 8, "encoder": 8, "lora": 32}
 STEPS = {"unet": 16_000, "decoder": 4_000, "encoder": 1_500, "lora": 700}
 PEAK = {"unet": 1.6e-3, "decoder": 1.5e-3, "encoder": 1.5e-3, "lora": 2e-3}
+MEETING_POINT = "meeting-point"  # a file by which the processes of a run find each other
 NOISIER = 0.6  # share of steps drawn from the noisier half only
 DROPPED = 0.1  # share of captions replaced by the empty one, for classifier-free guidance
 
@@ -65,7 +66,8 @@ class Run:
             self._load()
 
     def __iter__(self) -> Iterator[int]:
-        bar = tqdm(total=self.total, initial=self.step, desc=self.stage, mininterval=10)
+        quiet = dist.is_initialized() and dist.get_rank() > 0
+        bar = tqdm(total=self.total, initial=self.step, desc=self.stage, mininterval=10, disable=quiet)
         before, began = self.spent, time.monotonic()
         while self.step < self.total and self.spent < self.limit:
             done = max(self.step / self.total, self.spent / self.limit)
@@ -81,7 +83,8 @@ class Run:
                 self.save()
         bar.close()
         self.save()
-        print(f"{self.stage}: {self.step} steps, {self.spent / 60:.1f} min, loss {self.loss:.4f}", flush=True)
+        if not quiet:
+            print(f"{self.stage}: {self.step} steps, {self.spent / 60:.1f} min, loss {self.loss:.4f}", flush=True)
 
     def update(self, loss: Tensor) -> None:
         """One optimiser step; `loss` is averaged for the progress bar."""
@@ -199,7 +202,16 @@ def diffusion_loss(unet: nn.Module, text: nn.Module, scheduler: object, latents:
 
 
 def train_unet(args: argparse.Namespace) -> None:
-    """Denoiser and text encoder together, with an exponential moving average of both."""
+    """Denoiser and text encoder, in processes that share each batch: on a CPU quicker than threads."""
+    (args.work / MEETING_POINT).unlink(missing_ok=True)
+    torch.multiprocessing.spawn(_train_unet, (args,), nprocs=args.processes)
+
+
+def _train_unet(rank: int, args: argparse.Namespace) -> None:
+    """One of the processes; with an exponential moving average of both networks."""
+    torch.set_num_threads(max(1, args.threads // args.processes))
+    store = f"file://{(args.work / MEETING_POINT).absolute()}"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=args.processes)
     data = torch.load(args.work / "data.pt", weights_only=True)
     tokenizer = CLIPTokenizer.from_pretrained(args.work / "tokenizer")
     pair = nn.ModuleList([networks.make_unet(), networks.make_text_encoder(tokenizer)])
@@ -207,11 +219,12 @@ def train_unet(args: argparse.Namespace) -> None:
     average = copy.deepcopy(pair)
     run = Run("unet", args, {"pair": pair, "average": average}, list(pair.parameters()))
     scheduler = networks.make_scheduler()
-    next_batch = batches(data, BATCH["unet"] // args.processes, args.seed + run.step, args.rank)
-    torch.manual_seed(args.seed + run.step + 104_729 * args.rank)
+    next_batch = batches(data, BATCH["unet"] // args.processes, args.seed + run.step, rank)
+    torch.manual_seed(args.seed + run.step + 104_729 * rank)
     for step in run:
         run.update(diffusion_loss(pair[0], pair[1], scheduler, *next_batch()))
         blend(average, pair, min(0.999, (step + 1) / (step + 10)))
+    dist.destroy_process_group()
 
 
 @torch.no_grad()
@@ -371,14 +384,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--processes", type=int, default=1, help="train the denoiser in so many processes")
-    parser.add_argument("--rank", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--processes", type=int, default=2, help="train the denoiser in so many processes")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
-    if args.processes > 1:
-        store = f"file://{args.work.absolute()}/meeting-point"
-        dist.init_process_group("gloo", init_method=store, rank=args.rank, world_size=args.processes)
     run = {"data": make_data, "unet": train_unet, "decoder": train_decoder, "encoder": train_encoder}
     run |= {"export": export, "lora": train_lora, "sheet": make_sheet}
     for stage in args.stages or STAGES:
