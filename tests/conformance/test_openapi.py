@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,3 +77,15 @@ def test_every_answer_is_documented(operation: Any, served: Platform) -> None:
         case.call_and_validate(base_url=str(served.client.base_url), excluded_checks=[positive_data_acceptance])
 
     check()
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_the_documentation_loads_nothing_from_elsewhere(page: str, served: Platform) -> None:
+    html = served.client.get(page).text
+    needed = re.findall(r'(?:src|href|spec-url)="([^"]+)"|url: \'([^\']+)\'', html)
+    addresses = {first or second for first, second in needed}
+    assert "/openapi.json" in addresses
+    assert any(address.endswith(".js") for address in addresses)
+    for address in addresses:
+        assert address.startswith("/"), address
+        assert served.client.get(address).status_code == 200
