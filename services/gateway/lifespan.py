@@ -18,6 +18,7 @@ from services.gateway.catalog import Catalog
 from services.gateway.metrics.counters import Counters
 from services.gateway.notifier import Notifier
 from services.gateway.state import GatewayState
+from services.gateway.storage_watch import StorageWatch
 from services.gateway.waiting import Waiting
 from shared.fleet import ALIVE_SECONDS
 from shared.fleet.queries import FleetQueries
@@ -35,6 +36,7 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
         await _pool(settings, "read", settings.database_pool_size),
     )
     client = redis.Redis.from_url(settings.redis_url, socket_connect_timeout=1, socket_timeout=5)
+    storage = open_storage(settings.storage_url, settings.s3_endpoint_url, settings.s3_region)
     notifier = Notifier(read_pool)
     jobs, fleet = JobQueries(read_pool), FleetQueries(read_pool, ALIVE_SECONDS)
     state = GatewayState(
@@ -42,7 +44,8 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
         submit_pool=submit_pool,
         read_pool=read_pool,
         redis=client,
-        storage=open_storage(settings.storage_url, settings.s3_endpoint_url, settings.s3_region),
+        storage=storage,
+        storage_watch=StorageWatch(storage),
         submitter=Submitter(submit_pool, Limits(settings.max_live_jobs, settings.queue_size), notifier.wake),
         jobs=jobs,
         fleet=fleet,
@@ -52,6 +55,7 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
         counters=Counters(),
     )
     state.waiting.start()
+    await state.storage_watch.start()
     app.state.gateway = state
     _drain_on_signals(state)
     try:
@@ -61,6 +65,7 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
         await state.submitter.close()
         await notifier.close()
         await state.waiting.close()
+        await state.storage_watch.close()
         await client.aclose()
         for pool in (submit_pool, read_pool):
             with contextlib.suppress(TimeoutError):

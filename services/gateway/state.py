@@ -10,6 +10,7 @@ import redis.asyncio as redis
 from services.gateway.catalog import Catalog
 from services.gateway.metrics.counters import Counters
 from services.gateway.notifier import Notifier
+from services.gateway.storage_watch import StorageWatch
 from services.gateway.waiting import Waiting
 from shared.fleet.queries import FleetQueries
 from shared.jobs.queries import JobQueries
@@ -27,6 +28,7 @@ class GatewayState:
     read_pool: asyncpg.Pool
     redis: redis.Redis
     storage: Storage
+    storage_watch: StorageWatch
     submitter: Submitter
     jobs: JobQueries
     fleet: FleetQueries

@@ -6,6 +6,8 @@ import io
 import json
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from tests.platform import Platform, wait_until
 from tests.toys.runner import content
@@ -183,3 +185,18 @@ def test_a_stopping_gateway_lets_its_waiters_go(platform: Platform) -> None:
     platform.start("gateway")
     platform.client.post(f"/jobs/{job['job_id']}/cancel")
     assert platform.finished(job["job_id"])["status"] == "cancelled"
+
+
+def test_nothing_is_accepted_while_results_cannot_be_stored(platform: Platform, storage_url: str) -> None:
+    folder = Path(urlsplit(storage_url).path)
+    aside = folder.rename(folder.with_name("aside"))
+    folder.write_text("not a folder")
+    refused = wait_until(lambda: (a := platform.client.post("/toys/play", json={})).status_code == 503 and a, 30)
+    assert refused.json()["error"] == "unavailable"
+    assert int(refused.headers["retry-after"]) > 0
+    assert platform.client.get("/ready").status_code == 503
+    assert platform.client.get("/health").json()["checks"]["storage"]["ok"] is False
+    folder.unlink()
+    aside.rename(folder)
+    wait_until(lambda: platform.client.post("/toys/play", json={}).status_code == 202, 30)
+    assert platform.client.get("/ready").status_code == 200

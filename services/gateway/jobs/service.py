@@ -39,6 +39,7 @@ async def submit(
     family, operation = _choose(choices, body, batch)
     parsed = operation.resolve(_validated(operation, body))
     await state.catalog.require(family.name, operation.models(parsed))
+    state.storage_watch.require()
     submission = _submission(request, state, owner, family, operation, parsed, raw)
     if not wait:
         receipt = await state.submitter.submit(submission)
