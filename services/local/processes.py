@@ -8,6 +8,7 @@ import secrets
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -30,7 +31,8 @@ def spawn(
     launcher = os.getpid()
 
     def prepare() -> None:
-        _libc.prctl(PR_SET_PDEATHSIG, dies_with)
+        if sys.platform == "linux":
+            _libc.prctl(PR_SET_PDEATHSIG, dies_with)
         if os.getppid() != launcher:  # it died before prctl
             os._exit(1)
 
