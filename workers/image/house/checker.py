@@ -25,7 +25,7 @@ TABLE = np.array([COLOURS[name] for name in NAMES], float)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A thing: `x`, `y` of its centre in fractions, `filled` the coloured share of what its outline encloses."""
+    """A thing: `x`, `y` of its centre in fractions; `filled`: the painted share of its inside."""
 
     shape: str
     colour: str
@@ -51,7 +51,7 @@ def read(picture: Image.Image) -> Reading:
     labels, count = ndimage.label(np.linalg.norm(pixels - ground, axis=2) > FAR)
     masks = [labels == number for number in range(1, count + 1)]
     masks = [mask for mask in masks if mask.sum() > 0.004 * mask.size]
-    things = [_thing(pixels, mask) for mask in sorted(masks, key=lambda mask: -mask.sum())]
+    things = [_thing(pixels, mask, ground) for mask in sorted(masks, key=lambda mask: -mask.sum())]
     return Reading(_colour(ground), things)
 
 
@@ -66,30 +66,31 @@ def _colour(rgb: np.ndarray) -> str:
     return NAMES[int(np.argmin(((TABLE - rgb) ** 2).sum(1)))]
 
 
-def _thing(pixels: np.ndarray, mask: np.ndarray) -> Found:
+def _thing(pixels: np.ndarray, mask: np.ndarray, ground: np.ndarray) -> Found:
     rows, columns = np.nonzero(mask)
     core = ndimage.binary_erosion(mask, iterations=2)
     paint = np.median(pixels[core if core.any() else mask], axis=0)
-    whole = ndimage.binary_fill_holes(mask)
     height, width = mask.shape
     return Found(
         _shape(mask),
         _colour(paint),
         (columns.min() + columns.max() + 1) / 2 / width,
         (rows.min() + rows.max() + 1) / 2 / height,
-        float(mask.sum() / whole.sum()),
+        _filled(pixels[ndimage.binary_fill_holes(mask)], ground),
     )
+
+
+def _filled(enclosed: np.ndarray, ground: np.ndarray) -> float:
+    """The share of pixels [N, 3] that are nearer to the strongest paint among them than to the background."""
+    away = np.linalg.norm(enclosed - ground, axis=1)
+    ink = np.median(enclosed[away >= np.quantile(away, 0.75)], axis=0)
+    return float((np.linalg.norm(enclosed - ink, axis=1) < away).mean())
 
 
 def _shape(mask: np.ndarray) -> str:
     cut = _cut_out(mask)
     overlap = {name: (cut & shape).sum() / (cut | shape).sum() for name, shape in _templates().items()}
     return max(overlap, key=lambda name: overlap[name])
-
-
-def outline_shape(mask: np.ndarray) -> str:
-    """The shape of what a mask encloses, for sketches."""
-    return _shape(ndimage.binary_fill_holes(mask))
 
 
 def _cut_out(mask: np.ndarray) -> np.ndarray:

@@ -110,7 +110,7 @@ def draw(scene: Scene, width: int, height: int, rng: random.Random, *, sketch: b
             edges.append(outline("circle", x, y, r * RING_HOLE))
         if sketch:
             for edge in edges:
-                pen.line([*edge, edge[0], edge[1]], fill=ink, width=round(0.03 * side), joint="curve")
+                pen.line([*edge, edge[0], edge[1]], fill=ink, width=round(0.05 * side), joint="curve")
         else:
             for edge, fill in zip(edges, (ink, paper), strict=False):
                 pen.polygon(edge, fill=fill)

@@ -24,6 +24,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
+from workers.image.catalog import LORA_FILE
 from workers.image.house.checker import read
 from workers.image.house.drawing import COLOURS, SHAPES, Scene, draw, held_out, placed, single_caption
 
@@ -131,7 +132,7 @@ def score_lora(pipe: StableDiffusionPipeline, prompts: Sequence[Prompt]) -> dict
     chosen = [prompt for prompt in prompts if prompt.shape != "ring"][:24]
     seeds = range(2000, 2000 + len(chosen))
     plain = pictures(pipe, [p.caption for p in chosen], seeds, 512, 512)
-    pipe.load_lora_weights(LORA, weight_name="pytorch_lora_weights.safetensors", adapter_name="sketch")
+    pipe.load_lora_weights(LORA, weight_name=LORA_FILE, adapter_name="sketch")
     sketched = pictures(pipe, [p.caption for p in chosen], seeds, 512, 512)
     pipe.unload_lora_weights()
     return {"filled without LoRA": _filled(plain), "filled with LoRA": _filled(sketched)}
@@ -187,7 +188,7 @@ def main() -> None:
         scores[size] = score_size(pipe, prompts, width, height)
         print(size, json.dumps(scores[size]), flush=True)
     scores["seconds a picture, 512x512, one thread"] = seconds_per_picture(pipe)
-    if (LORA / "pytorch_lora_weights.safetensors").exists():
+    if (LORA / LORA_FILE).exists():
         scores["sketch LoRA"] = score_lora(pipe, prompts)
     print(json.dumps(scores, indent=2))
     if args.save:

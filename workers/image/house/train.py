@@ -1,7 +1,7 @@
-"""Trains the house model from nothing: `python -m workers.image.house.train [stage …] --minutes 60 --work FOLDER`.
+"""Trains the house model from nothing: `python -m workers.image.house.train [stage …] --minutes 120 --work FOLDER`.
 
 Stages, each resuming from its checkpoint in the work folder: `data` (captions and latents), `unet` (denoiser and text
-encoder), `decoder`, `encoder`, `export`, `lora`, `sheet`. Without a stage all of them run in that order.
+encoder), `decoder`, `encoder`, `export`, `lora`, `sheets`. Without a stage all of them run in that order.
 """
 
 from __future__ import annotations
@@ -27,17 +27,20 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import CLIPTokenizer
 
+from workers.image.catalog import LORA_FILE
 from workers.image.house import networks
 from workers.image.house.drawing import draw, sample
 
 WEIGHTS = Path(__file__).parent / "weights"
-STAGES = ("data", "unet", "decoder", "encoder", "export", "lora", "sheet")
-GRIDS = {"16x16": (16, 16, 0.42), "8x8": (8, 8, 0.42), "16x24": (16, 24, 0.08), "24x16": (24, 16, 0.08)}  # h, w, share
-PICTURES = 160_000
+STAGES = ("data", "unet", "decoder", "encoder", "export", "lora", "sheets")
+GRIDS = {"16x16": (16, 16), "8x8": (8, 8), "16x24": (16, 24), "24x16": (24, 16)}  # h, w of the latents
+PICTURES = {"data": 160_000, "sketch": 24_000}
+SHARES = {"data": (0.42, 0.42, 0.08, 0.08), "sketch": (0.76, 0.08, 0.08, 0.08)}  # of the grids, in pictures and batches
 PER_JOB = 250
 BATCH = {"unet": 32, "decoder": 8, "encoder": 8, "lora": 32}
-STEPS = {"unet": 16_000, "decoder": 4_000, "encoder": 1_500, "lora": 700}
-PEAK = {"unet": 1.6e-3, "decoder": 1.5e-3, "encoder": 1.5e-3, "lora": 2e-3}
+STEPS = {"unet": 16_000, "decoder": 4_000, "encoder": 1_500, "lora": 6_000}
+PEAK = {"unet": 1.6e-3, "decoder": 1.5e-3, "encoder": 1.5e-3, "lora": 5e-3}
+LORA_RANK = 32
 MEETING_POINT = "meeting-point"  # a file by which the processes of a run find each other
 NOISIER = 0.6  # share of steps drawn from the noisier half only
 DROPPED = 0.1  # share of captions replaced by the empty one, for classifier-free guidance
@@ -139,14 +142,15 @@ def _thumbnails(job: tuple[int, int, int, int, bool]) -> tuple[list[str], np.nda
     return [scene.caption for scene in scenes], np.stack(drawn)
 
 
-def make_data(args: argparse.Namespace, name: str = "data", count: int = PICTURES, sketch: bool = False) -> None:
+def make_data(args: argparse.Namespace, name: str = "data") -> None:
     """Draw the training pictures once, as thumbnails (all that the denoiser needs), with their token ids."""
     path = args.work / f"{name}.pt"
     if path.exists():
         return
     jobs: list[tuple[str, tuple[int, int, int, int, bool]]] = []
-    for grid, (h, w, share) in GRIDS.items():
-        for _ in range(int(count * share) // PER_JOB):
+    sketch = name == "sketch"
+    for (grid, (h, w)), share in zip(GRIDS.items(), SHARES[name], strict=True):
+        for _ in range(int(PICTURES[name] * share) // PER_JOB):
             jobs.append((grid, (args.seed * 1_000_003 + 2 * len(jobs) + sketch, PER_JOB, h, w, sketch)))
     with multiprocessing.Pool(2) as pool:
         parts = list(tqdm(pool.imap(_thumbnails, [job for _, job in jobs]), total=len(jobs), desc=name))
@@ -168,12 +172,15 @@ def make_data(args: argparse.Namespace, name: str = "data", count: int = PICTURE
     torch.save(data, path)
 
 
-def batches(data: dict, size: int, seed: int, rank: int = 0) -> Callable[[], tuple[Tensor, Tensor]]:
+def batches(
+    args: argparse.Namespace, name: str, size: int, seed: int, rank: int
+) -> Callable[[], tuple[Tensor, Tensor]]:
     """A function that draws a batch of one grid: scaled latents [B, 12, h, w] and token ids [B, 77].
 
     All ranks draw the same grids (none waits for a larger one) but different pictures.
     """
-    shares = torch.tensor([share for _, _, share in GRIDS.values()])
+    data = torch.load(args.work / f"{name}.pt", weights_only=True)
+    shares = torch.tensor(SHARES[name])
     grids, generator = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed + 7919 * (rank + 1))
 
     def next_batch() -> tuple[Tensor, Tensor]:
@@ -201,30 +208,38 @@ def diffusion_loss(unet: nn.Module, text: nn.Module, scheduler: object, latents:
     return F.mse_loss(predicted.float(), target)
 
 
-def train_unet(args: argparse.Namespace) -> None:
-    """Denoiser and text encoder, in processes that share each batch: on a CPU quicker than threads."""
+def train_together(train: Callable[[int, argparse.Namespace], None], args: argparse.Namespace) -> None:
+    """Run `train` in processes that share each batch: on a CPU quicker than threads."""
     (args.work / MEETING_POINT).unlink(missing_ok=True)
-    torch.multiprocessing.spawn(_train_unet, (args,), nprocs=args.processes)
+    torch.multiprocessing.spawn(_member, (train, args), nprocs=args.processes)
 
 
-def _train_unet(rank: int, args: argparse.Namespace) -> None:
-    """One of the processes; with an exponential moving average of both networks."""
+def _member(rank: int, train: Callable[[int, argparse.Namespace], None], args: argparse.Namespace) -> None:
     torch.set_num_threads(max(1, args.threads // args.processes))
     store = f"file://{(args.work / MEETING_POINT).absolute()}"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=args.processes)
-    data = torch.load(args.work / "data.pt", weights_only=True)
+    torch.manual_seed(args.seed)  # all start from the same weights
+    train(rank, args)
+    dist.destroy_process_group()
+
+
+def train_unet(args: argparse.Namespace) -> None:
+    """Denoiser and text encoder, with an exponential moving average of both."""
+    train_together(_train_unet, args)
+
+
+def _train_unet(rank: int, args: argparse.Namespace) -> None:
     tokenizer = CLIPTokenizer.from_pretrained(args.work / "tokenizer")
     pair = nn.ModuleList([networks.make_unet(), networks.make_text_encoder(tokenizer)])
     pair[0].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(pair)
     run = Run("unet", args, {"pair": pair, "average": average}, list(pair.parameters()))
     scheduler = networks.make_scheduler()
-    next_batch = batches(data, BATCH["unet"] // args.processes, args.seed + run.step, rank)
+    next_batch = batches(args, "data", BATCH["unet"] // args.processes, args.seed + run.step, rank)
     torch.manual_seed(args.seed + run.step + 104_729 * rank)
     for step in run:
         run.update(diffusion_loss(pair[0], pair[1], scheduler, *next_batch()))
         blend(average, pair, min(0.999, (step + 1) / (step + 10)))
-    dist.destroy_process_group()
 
 
 @torch.no_grad()
@@ -314,13 +329,9 @@ def assemble(args: argparse.Namespace) -> StableDiffusionPipeline:
 
 def _vae(work: Path) -> AutoencoderKL:
     vae = networks.make_vae()
-    nn.ModuleList([vae.decoder, vae.post_quant_conv]).load_state_dict(
-        torch.load(work / "decoder.pt", weights_only=True)["decoder"]
-    )
-    if (work / "encoder.pt").exists():
-        nn.ModuleList([vae.encoder, vae.quant_conv]).load_state_dict(
-            torch.load(work / "encoder.pt", weights_only=True)["encoder"]
-        )
+    halves = {"decoder": [vae.decoder, vae.post_quant_conv], "encoder": [vae.encoder, vae.quant_conv]}
+    for name, parts in halves.items():
+        nn.ModuleList(parts).load_state_dict(torch.load(work / f"{name}.pt", weights_only=True)[name])
     return vae.eval()
 
 
@@ -342,54 +353,63 @@ def export(args: argparse.Namespace) -> None:
     print("bytes", sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()))
 
 
-def train_lora(args: argparse.Namespace, rank: int = 8) -> None:
+def train_lora(args: argparse.Namespace) -> None:
     """The sketch style: the same scenes as outlines, learnt by low-rank additions to the denoiser's layers."""
-    from diffusers.utils import convert_state_dict_to_diffusers
+    make_data(args, "sketch")
+    train_together(_train_lora, args)
+
+
+def _train_lora(rank: int, args: argparse.Namespace) -> None:
     from peft import LoraConfig
     from peft.utils import get_peft_model_state_dict
 
-    make_data(args, "sketch", 8_000, sketch=True)
     pipe = StableDiffusionPipeline.from_pretrained(args.out / "shapes", dtype=torch.float32)
     pipe.unet.requires_grad_(False)
-    layers = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "conv1", "conv2"]
-    pipe.unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=layers))
+    layers = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "conv1", "conv2", "conv"]
+    pipe.unet.add_adapter(LoraConfig(r=LORA_RANK, lora_alpha=LORA_RANK, target_modules=layers))
     trained = [p for p in pipe.unet.parameters() if p.requires_grad]
     adapters = nn.ParameterList(trained)
     run = Run("lora", args, {"adapters": adapters}, trained)
-    next_batch = batches(torch.load(args.work / "sketch.pt", weights_only=True), BATCH["lora"], args.seed)
+    next_batch = batches(args, "sketch", BATCH["lora"] // args.processes, args.seed + run.step, rank)
+    torch.manual_seed(args.seed + run.step + 104_729 * rank)
     for _ in run:
         run.update(diffusion_loss(pipe.unet, pipe.text_encoder, pipe.scheduler, *next_batch()))
-    state = {
-        k: v.half().contiguous()
-        for k, v in convert_state_dict_to_diffusers(get_peft_model_state_dict(pipe.unet)).items()
-    }
+    if rank > 0:
+        return
+    state = {key: value.half().contiguous() for key, value in get_peft_model_state_dict(pipe.unet).items()}
     StableDiffusionPipeline.save_lora_weights(args.out / "sketch-lora", unet_lora_layers=state)
 
 
-def make_sheet(args: argparse.Namespace) -> None:
-    """A contact sheet of held-out prompts."""
+def make_sheets(args: argparse.Namespace) -> None:
+    """Contact sheets of held-out prompts, without and with the LoRA."""
     from workers.image.house.score import contact_sheet, held_out_prompts, load, pictures
 
     pipe = load(args.out / "shapes")
-    prompts = held_out_prompts(24, args.seed)
-    made = pictures(pipe, [p.caption for p in prompts], range(24), 512, 512)
-    contact_sheet(made, [p.caption for p in prompts]).save(Path(__file__).parent / "contact_sheet.png", optimize=True)
+    captions = [prompt.caption for prompt in held_out_prompts(24, args.seed)]
+    for name, count in (("contact_sheet", 24), ("sketch_sheet", 12)):
+        if name == "sketch_sheet":
+            pipe.load_lora_weights(args.out / "sketch-lora", weight_name=LORA_FILE)
+        made = pictures(pipe, captions[:count], range(count), 512, 512)
+        sheet = contact_sheet(made, captions[:count]).quantize(256)
+        sheet.save(Path(__file__).parent / f"{name}.png", optimize=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stages", nargs="*", choices=[*STAGES, []], default=[])
-    parser.add_argument("--minutes", type=float, default=60, help="time for each training stage, earlier runs included")
+    parser.add_argument(
+        "--minutes", type=float, default=120, help="time for each training stage, earlier runs included"
+    )
     parser.add_argument("--work", type=Path, default=Path("out/house"), help="checkpoints and drawn data")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--processes", type=int, default=2, help="train the denoiser in so many processes")
+    parser.add_argument("--processes", type=int, default=2, help="train the denoiser and the LoRA in so many processes")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     run = {"data": make_data, "unet": train_unet, "decoder": train_decoder, "encoder": train_encoder}
-    run |= {"export": export, "lora": train_lora, "sheet": make_sheet}
+    run |= {"export": export, "lora": train_lora, "sheets": make_sheets}
     for stage in args.stages or STAGES:
         run[stage](args)
 
