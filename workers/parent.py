@@ -56,12 +56,9 @@ class Guard(threading.Thread):
         self._deaf_since: float | None = None
 
     def run(self) -> None:
-        entered = False
         while self._state != "stopped":
             try:
-                if not entered:
-                    self._enter()
-                    entered = True
+                self._report_models()
                 self._round()
             except SQLAlchemyError as error:
                 log.warning("the database is away", error=str(error).split("\n", 1)[0])
@@ -92,21 +89,22 @@ class Guard(threading.Thread):
         self._events.close()
         self._engine.dispose()
 
-    def _enter(self) -> None:
-        with self._engine.begin() as connection:
-            report(connection, self._name, list(served_families()), self._settings.device, self._state, {})
-
     def _report_models(self) -> None:
-        """Tell what lies on the disk, if that has changed: models may be added while the worker runs."""
-        for family in served_families().values():
-            cards = family.discover()
-            if cards != self._reported.get(family.name):
-                with self._engine.begin() as connection:
-                    report_models(connection, self._name, family.name, cards)
-                self._reported[family.name] = cards
+        """Tell what lies on the disk, if that has changed: models may be added while the worker runs.
+
+        The worker enters the fleet together with its first models: whoever sees it can name them.
+        """
+        families = served_families()
+        found = {family.name: family.discover() for family in families.values()}
+        changed = {name: cards for name, cards in found.items() if cards != self._reported.get(name)}
+        with self._engine.begin() as connection:
+            if not self._reported:
+                report(connection, self._name, list(families), self._settings.device, self._state, {})
+            for name, cards in changed.items():
+                report_models(connection, self._name, name, cards)
+        self._reported = found
 
     def _round(self) -> None:
-        self._report_models()
         with self._engine.begin() as connection:
             touch(connection, self._name, self._state)
             held = connection.execute(HELD, {"prefix": f"{self._name}/", "patience": CANCEL_PATIENCE}).all()

@@ -1,4 +1,4 @@
-"""Which models can be asked for: what the workers reported, read again every two seconds."""
+"""Which models can be asked for: what the workers reported, read again every two seconds and before a refusal."""
 
 from __future__ import annotations
 
@@ -29,14 +29,20 @@ class Catalog:
 
     async def require(self, family: str, refs: Sequence[ModelRef]) -> None:
         """Raise ModelUnavailable if the family has no model at all, ValidationFailed for a name that it has not."""
-        if not refs:
+        known = await self.models()
+        if all(ref.name in self._names(family, ref.kind, known) for ref in refs):
             return
-        known = [model for model in await self.models() if model.family == family]
-        if not any(model.kind == "model" for model in known):
+        self._read_at = -FRESH  # it may have come since: nothing is refused by an old list
+        known = await self.models()
+        if not self._names(family, "model", known):
             message = f"Model not loaded: no worker of the {family} family has reported a usable model yet."
             raise ModelUnavailable(message, headers={"Retry-After": "5"}, details={"family": family})
         for ref in refs:
-            names = [model.name for model in known if model.kind == ref.kind]
+            names = self._names(family, ref.kind, known)
             if ref.name not in names:
                 what = "LoRA" if ref.kind == "adapter" else "model"
-                raise ValidationFailed(f"Unknown {what}.", field=ref.field, details={"available": names})
+                raise ValidationFailed(f"Unknown {what}.", field=ref.field, details={"available": sorted(names)})
+
+    @staticmethod
+    def _names(family: str, kind: str, known: Sequence[ModelView]) -> set[str]:
+        return {model.name for model in known if (model.family, model.kind) == (family, kind)}
