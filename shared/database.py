@@ -12,8 +12,15 @@ NAMES = {
     "uq": "%(table_name)s_%(column_0_name)s_key",
 }
 
-# Said to the server once a connection: psycopg2 would repeat an isolation level with every transaction.
-OPTIONS = "-c default_transaction_isolation=read\\ committed -c lock_timeout=2000 -c timezone=UTC"
+# Of every connection, said when it is opened (psycopg2 would repeat an isolation level with every transaction).
+# The planner never knows how long a queue is at this moment, so it may not bet on sorting one: order is an index's.
+SESSION = {
+    "default_transaction_isolation": "read committed",
+    "lock_timeout": "2000",
+    "timezone": "UTC",
+    "enable_sort": "off",
+    "jit": "off",
+}
 
 
 class Base(DeclarativeBase):
@@ -48,6 +55,10 @@ def open_database(
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
-            "options": OPTIONS + (" -c synchronous_commit=off" if marks else ""),
+            "options": _options(SESSION | ({"synchronous_commit": "off"} if marks else {})),
         },
     )
+
+
+def _options(session: dict[str, str]) -> str:
+    return " ".join(f"-c {name}=" + value.replace(" ", "\\ ") for name, value in session.items())

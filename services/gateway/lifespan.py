@@ -20,6 +20,7 @@ from services.gateway.notifier import Notifier
 from services.gateway.state import GatewayState
 from services.gateway.storage_watch import StorageWatch
 from services.gateway.waiting import Waiting
+from shared.database import SESSION
 from shared.fleet import ALIVE_SECONDS
 from shared.fleet.queries import FleetQueries
 from shared.jobs.queries import JobQueries
@@ -101,5 +102,5 @@ async def _pool(settings: Settings, name: str, size: int) -> asyncpg.Pool:
         command_timeout=10,
         timeout=5,
         reset=_nothing,
-        server_settings={"application_name": f"atelier-gateway-{name}", "lock_timeout": "2000", "timezone": "UTC"},
+        server_settings={"application_name": f"atelier-gateway-{name}", **SESSION},
     )

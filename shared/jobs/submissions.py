@@ -47,10 +47,10 @@ WITH new AS (
         WITH ORDINALITY AS n(id, owner, family, operation, priority, input, deadline, place)
 ), base AS (
     SELECT owner, family, priority, greatest(
-        (SELECT max(turn) FROM jobs j WHERE j.state = 'queued' AND j.family = g.family
-            AND j.priority = g.priority AND j.owner = g.owner),
-        (SELECT min(turn) - 1 FROM jobs j WHERE j.state = 'queued' AND j.family = g.family
-            AND j.priority = g.priority), 0) AS turn
+        (SELECT turn FROM jobs j WHERE j.state = 'queued' AND j.family = g.family
+            AND j.priority = g.priority AND j.owner = g.owner ORDER BY turn DESC LIMIT 1),
+        (SELECT turn - 1 FROM jobs j WHERE j.state = 'queued' AND j.family = g.family
+            AND j.priority = g.priority ORDER BY turn LIMIT 1), 0) AS turn
     FROM (SELECT DISTINCT owner, family, priority FROM new) g
 )
 INSERT INTO jobs (id, owner, family, operation, priority, input, deadline_at, turn)

@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 import shared.fleet.table
 import shared.jobs.table  # noqa: F401
-from shared.database import Base, open_database
+from shared.database import SESSION, Base, open_database
 from shared.errors import AtelierError, RateLimited
 from shared.ids import new_id
 from shared.jobs.attempts import Attempt, Backoff, Pulse
@@ -50,7 +50,7 @@ def gateway(database_url: str) -> Callable[[Callable[[asyncpg.Pool], Awaitable[A
 
     def run(work: Callable[[asyncpg.Pool], Awaitable[T]]) -> T:
         async def with_pool() -> T:
-            async with asyncpg.create_pool(database_url, min_size=1, max_size=8) as pool:
+            async with asyncpg.create_pool(database_url, min_size=1, max_size=8, server_settings=SESSION) as pool:
                 return await work(pool)
 
         return asyncio.run(with_pool())
@@ -311,19 +311,38 @@ def test_every_ended_job_has_one_event(engine: Engine, gateway: Any) -> None:
     assert sorted(events) == sorted([(jobs[0], "completed"), (jobs[1], "expired")])
 
 
-def test_the_dispatchers_order_is_read_from_its_index(engine: Engine) -> None:
+QUEUE = text("""
+INSERT INTO jobs (id, owner, family, operation, input, turn)
+SELECT gen_random_uuid(), 'ann', 'toy', 'toy.play', '{}', n FROM generate_series(1, 6000) n
+""")
+ENDED = text("""
+INSERT INTO jobs (id, owner, family, operation, input, turn, state, finished_at)
+SELECT gen_random_uuid(), 'ann', 'toy', 'toy.play', '{}', n, 'cancelled', now() FROM generate_series(1, 1000) n
+""")
+READ = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'jobs'"
+READ_BY_ALL = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'jobs'"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["analysed", "queued since the last ANALYZE"])
+def test_a_long_queue_is_not_read_to_ring_claim_or_submit(engine: Engine, gateway: Any, known: bool) -> None:
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+        analyse = text("VACUUM ANALYZE jobs")
+        for statement in (ENDED, QUEUE, analyse) if known else (ENDED, analyse, QUEUE):
+            db.execute(statement)
     with engine.begin() as db:
-        db.execute(
-            text("""
-            INSERT INTO jobs (id, owner, family, operation, input, turn, priority)
-            SELECT gen_random_uuid(), 'o' || n % 7, 'toy', 'toy.play', '{}', n, n % 10 FROM generate_series(1, 20000) n
-            """)
-        )
-        db.execute(text("ANALYZE jobs"))
-        query = """
-            EXPLAIN SELECT id FROM jobs WHERE state = 'queued' AND family = 'toy' AND run_after <= now()
-            AND (dispatched_at IS NULL OR dispatched_at < now() - interval '60 s')
-            ORDER BY priority DESC, turn, id LIMIT 20 FOR UPDATE SKIP LOCKED"""
-        plan = "\n".join(db.execute(text(query)).scalars())
-    assert "jobs_order" in plan
-    assert "Sort" not in plan
+        before = db.execute(text(READ)).scalar_one()
+        assert len(ring(db, "toy", 20, 60)) == 20
+        assert claim_next(db, "toy", "w/1", 60) is not None
+        assert db.execute(text(READ)).scalar_one() - before < 500
+
+    async def submitted(pool: asyncpg.Pool) -> int:
+        submitter = Submitter(pool, UNLIMITED, lambda _: None)
+        async with pool.acquire() as db:
+            before = await db.fetchval(READ_BY_ALL)
+        for _ in range(10):
+            await submitter.submit(submission())
+        async with pool.acquire() as db:
+            await db.execute("SELECT pg_stat_force_next_flush()")
+            return int(await db.fetchval(READ_BY_ALL) - before)
+
+    assert gateway(submitted) < 500
