@@ -13,11 +13,13 @@ NAMES = {
 }
 
 # Of every connection, said when it is opened (psycopg2 would repeat an isolation level with every transaction).
-# The planner never knows how long a queue is at this moment, so it may not bet on sorting one: order is an index's.
+# The planner never knows how long a queue is at this moment, so it may not bet on a short one: rows come from an index
+# and in its order.
 SESSION = {
     "default_transaction_isolation": "read committed",
     "lock_timeout": "2000",
     "timezone": "UTC",
+    "enable_seqscan": "off",
     "enable_sort": "off",
     "jit": "off",
 }

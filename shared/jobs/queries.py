@@ -11,12 +11,17 @@ from uuid import UUID
 
 import asyncpg
 
+from shared.jobs.gathered import GatheredReads
 from shared.jobs.notices import CANCEL_CHANNEL
 
 COLUMNS = """id, family, operation, state, priority, turn, attempt, failures, progress, error, created_at, started_at,
 finished_at, run_after, deadline_at, cancel_requested_at, purged, now() AS now"""
 
-STATUS = f"SELECT {COLUMNS} FROM jobs WHERE id = $1 AND owner = $2 AND deleted_at IS NULL"
+STATUS = f"""
+SELECT job.* FROM unnest($1::uuid[], $2::text[]) AS asked(id, owner) CROSS JOIN LATERAL (
+    SELECT {COLUMNS}, owner FROM jobs WHERE jobs.id = asked.id AND jobs.owner = asked.owner AND deleted_at IS NULL
+    LIMIT 1) job
+"""
 STATES = "SELECT id, state FROM jobs WHERE id = ANY($1::uuid[])"
 RESULT = f"SELECT {COLUMNS}, input, output, manifest FROM jobs WHERE id = $1 AND owner = $2 AND deleted_at IS NULL"
 
@@ -98,6 +103,7 @@ def _loads(text: str | None) -> Any:
 
 def _view(row: asyncpg.Record) -> JobView:
     values = dict(row)
+    values.pop("owner", None)
     values["progress"], values["error"] = _loads(row["progress"]), _loads(row["error"])
     return JobView(**values)
 
@@ -107,10 +113,11 @@ class JobQueries:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        self._statuses = GatheredReads(pool, STATUS)
 
     async def get(self, job_id: UUID, owner: str) -> JobView | None:
         """The owner's job, or None."""
-        row = await self._pool.fetchrow(STATUS, job_id, owner)
+        row = await self._statuses.get(job_id, owner)
         return _view(row) if row else None
 
     async def result(self, job_id: UUID, owner: str) -> ResultView | None:
