@@ -17,7 +17,7 @@ from shared.storage.tally import Tally
 
 PARTIAL = ".partial"  # the folder of unfinished files; no key starts with a dot
 MIN_FREE = 0.05  # share of the disk below which the store counts as broken
-LINK_TRIES = 5
+LINK_TRIES = 10
 
 
 @contextmanager
@@ -166,13 +166,18 @@ def _link(key: str, temporary: Path, path: Path) -> None:
     for tries_left in reversed(range(LINK_TRIES)):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            os.link(temporary, path)
+            _link_once(key, temporary, path)
             return
-        except FileExistsError:
-            raise ObjectExists(key) from None
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):  # pruned before the link, or while it was made
             if not tries_left:
                 raise
+
+
+def _link_once(key: str, temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise ObjectExists(key) from None
 
 
 def _raise_unless_gone(error: OSError) -> None:
