@@ -12,7 +12,7 @@ help: ## list the chores
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
 
 run: .venv/.local ## start everything on this machine and draw PROMPT="…" (ONCE=1 ends after it, PORT=8000)
-	@$(BIN)/python -m services.local --prompt "$(PROMPT)" --port $(PORT) $(if $(ONCE),--once)
+	@exec $(BIN)/python -m services.local --prompt "$(PROMPT)" --port $(PORT) $(if $(ONCE),--once)
 
 test: .venv/.test check ## lint, types, import contracts and all tests that need no GPU
 	@$(BIN)/python -m pytest
