@@ -11,8 +11,15 @@ from typing import Any
 
 from benchmarks.servers import ROOT, platform
 
-PICTURES = 9
-BODY = {"prompt": "a large red circle on a blue background", "seed": 1, "num_inference_steps": 50}
+PICTURES = 5
+SIDE, STEPS = 1024, 50  # seconds a picture, as real ones take
+BODY = {
+    "prompt": "a large red circle on a blue background",
+    "seed": 1,
+    "num_inference_steps": STEPS,
+    "width": SIDE,
+    "height": SIDE,
+}
 
 BARE = """
 import json, os, sys, time
@@ -22,10 +29,11 @@ from diffusers import StableDiffusionPipeline
 pipe = StableDiffusionPipeline.from_pretrained(sys.argv[1], dtype=torch.float32, local_files_only=True)
 pipe.set_progress_bar_config(disable=True)
 times = []
-for n in range(int(sys.argv[2]) + 2):
+pictures, side, steps = (int(argument) for argument in sys.argv[2:])
+for n in range(pictures + 2):
     began = time.perf_counter()
-    pipe("a large red circle on a blue background", num_inference_steps=50, guidance_scale=7.5, guidance_rescale=0.7,
-         height=512, width=512, generator=torch.Generator().manual_seed(1))
+    pipe("a large red circle on a blue background", num_inference_steps=steps, guidance_scale=7.5, guidance_rescale=0.7,
+         height=side, width=side, generator=torch.Generator().manual_seed(1))
     times.append(time.perf_counter() - began)
 print(json.dumps(times[2:]))
 """
@@ -54,7 +62,7 @@ def bench_overhead(_: float) -> dict[str, Any]:
 
 def _bare() -> list[float]:
     folder = str(ROOT / "workers" / "image" / "house" / "weights" / "shapes")
-    command = [sys.executable, "-W", "ignore", "-c", BARE, folder, str(PICTURES)]
+    command = [sys.executable, "-W", "ignore", "-c", BARE, folder, str(PICTURES), str(SIDE), str(STEPS)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     times: list[float] = json.loads(done.stdout.strip().splitlines()[-1])
     return times
