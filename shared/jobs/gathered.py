@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 
 Key = tuple[UUID, str]  # job id, owner
+Round = asyncio.Task[dict[Key, asyncpg.Record]]
 
 
 class GatheredReads:
@@ -19,35 +20,23 @@ class GatheredReads:
 
     def __init__(self, pool: asyncpg.Pool, statement: str) -> None:
         self._pool, self._statement = pool, statement
-        self._waiting: list[tuple[Key, asyncio.Future[asyncpg.Record | None]]] = []
-        self._task: asyncio.Task[None] | None = None
+        self._keys: set[Key] = set()
+        self._forming: Round | None = None
+        self._last: Round | None = None
 
     async def get(self, job_id: UUID, owner: str) -> asyncpg.Record | None:
         """The owner's row or None; raises what asyncpg raises."""
-        outcome: asyncio.Future[asyncpg.Record | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(((job_id, owner), outcome))
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._drain())
-        return await outcome
+        key = job_id, owner
+        self._keys.add(key)
+        if self._forming is None:
+            self._forming = self._last = asyncio.create_task(self._read_after(self._last))
+        # Shielded: a request that goes away must not take the others' round with it.
+        return (await asyncio.shield(self._forming)).get(key)
 
-    async def _drain(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            rows: dict[Key, asyncpg.Record] = {}
-            failure: Exception | None = None
-            try:
-                rows = await self._read({key for key, _ in batch})
-            except Exception as error:  # each reader raises it
-                failure = error
-            for key, outcome in batch:
-                if outcome.done():  # its request was cancelled
-                    continue
-                if failure is not None:
-                    outcome.set_exception(failure)
-                else:
-                    outcome.set_result(rows.get(key))
-
-    async def _read(self, keys: set[Key]) -> dict[Key, asyncpg.Record]:
+    async def _read_after(self, last: Round | None) -> dict[Key, asyncpg.Record]:
+        if last is not None:
+            await asyncio.wait([last])
+        keys, self._keys, self._forming = self._keys, set(), None
         ids, owners = zip(*keys, strict=True)
         rows = await self._pool.fetch(self._statement, list(ids), list(owners))
         return {(row["id"], row["owner"]): row for row in rows}

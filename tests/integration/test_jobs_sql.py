@@ -311,6 +311,26 @@ def test_every_ended_job_has_one_event(engine: Engine, gateway: Any) -> None:
     assert sorted(events) == sorted([(jobs[0], "completed"), (jobs[1], "expired")])
 
 
+def test_reads_that_share_a_statement_give_each_owner_only_its_own(engine: Engine, gateway: Any) -> None:
+    ann, bob = (r.job_id for r in submit_all(gateway, {"owner": "ann"}, {"owner": "bob"}))
+
+    async def read(pool: asyncpg.Pool) -> list[Any]:
+        queries = JobQueries(pool)
+        gone = asyncio.create_task(queries.get(ann, "ann"))
+        asked = [(ann, "ann"), (bob, "bob"), (ann, "bob"), (bob, "ann"), (new_id(), "ann"), (ann, "ann")]
+        reads = [asyncio.create_task(queries.get(*one)) for one in asked]
+        await asyncio.sleep(0)
+        gone.cancel()
+        found = await asyncio.gather(*reads)
+        await pool.close()
+        with pytest.raises(asyncpg.InterfaceError):
+            await queries.get(ann, "ann")
+        return found
+
+    found = gateway(read)
+    assert [job.id if job else None for job in found] == [ann, bob, None, None, None, ann]
+
+
 QUEUE = text("""
 INSERT INTO jobs (id, owner, family, operation, input, turn)
 SELECT gen_random_uuid(), 'ann', 'toy', 'toy.play', '{}', n FROM generate_series(1, 6000) n
