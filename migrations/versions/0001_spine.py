@@ -62,6 +62,7 @@ CREATE INDEX jobs_leases ON jobs (lease_expires_at) WHERE state = 'running';
 CREATE INDEX jobs_purge ON jobs (purge_after) WHERE purged IS NULL AND purge_after IS NOT NULL;
 CREATE INDEX jobs_purge_marked ON jobs (purged_at) WHERE purged = 'marked';
 CREATE INDEX jobs_list ON jobs (owner, id DESC);
+CREATE INDEX jobs_retried ON jobs (finished_at) WHERE attempt > 1;
 -- A queue table churns: vacuum by count of dead rows, not by share of the table.
 ALTER TABLE jobs SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000, fillfactor = 90);
 

@@ -80,6 +80,7 @@ class Job(Base):
         Index("jobs_purge", "purge_after", postgresql_where=text("purged IS NULL AND purge_after IS NOT NULL")),
         Index("jobs_purge_marked", "purged_at", postgresql_where=text("purged = 'marked'")),
         Index("jobs_list", "owner", text("id DESC")),
+        Index("jobs_retried", "finished_at", postgresql_where=text("attempt > 1")),
     )
 
 
