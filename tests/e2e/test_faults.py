@@ -145,7 +145,8 @@ def test_a_deaf_worker_ends_itself(environment: dict[str, str], tmp_path) -> Non
     try:
         platform.start()
         celery = Celery(broker=environment["REDIS_URL"])
-        celery.control.cancel_consumer("atelier.toy", reply=True)  # alive, but it no longer listens
+        # Alive, but it no longer listens. A broadcast that comes before the worker subscribed is heard by nobody.
+        wait_until(lambda: celery.control.cancel_consumer("atelier.toy", reply=True), 30, "the worker's answer")
         job = platform.submit()
         assert platform.processes["worker"].wait(40) == 1
         assert "hears no doorbells" in (tmp_path / "worker.log").read_text()
