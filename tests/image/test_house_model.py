@@ -39,6 +39,6 @@ def test_held_out_prompts_are_followed(pipe: Any, width: int, height: int) -> No
 
 
 def test_the_sketch_lora_leaves_outlines(pipe: Any) -> None:
-    filled = score_lora(pipe, held_out_prompts(16, seed=12))
-    assert filled["filled without LoRA"] > 85
-    assert filled["filled with LoRA"] < 65
+    filled = score_lora(pipe, held_out_prompts(12, seed=12))
+    assert filled["filled without LoRA"] > 90
+    assert filled["filled with LoRA"] < 60

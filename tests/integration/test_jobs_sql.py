@@ -366,3 +366,21 @@ def test_a_long_queue_is_not_read_to_ring_claim_or_submit(engine: Engine, gatewa
             return int(await db.fetchval(READ_BY_ALL) - before)
 
     assert gateway(submitted) < 500
+
+
+def test_the_dispatchers_order_is_read_from_its_index(engine: Engine) -> None:
+    with engine.begin() as db:
+        db.execute(
+            text("""
+            INSERT INTO jobs (id, owner, family, operation, input, turn, priority)
+            SELECT gen_random_uuid(), 'o' || n % 7, 'toy', 'toy.play', '{}', n, n % 10 FROM generate_series(1, 20000) n
+            """)
+        )
+        db.execute(text("ANALYZE jobs"))
+        query = """
+            EXPLAIN SELECT id FROM jobs WHERE state = 'queued' AND family = 'toy' AND run_after <= now()
+            AND (dispatched_at IS NULL OR dispatched_at < now() - interval '60 s')
+            ORDER BY priority DESC, turn, id LIMIT 20 FOR UPDATE SKIP LOCKED"""
+        plan = "\n".join(db.execute(text(query)).scalars())
+    assert "jobs_order" in plan
+    assert "Sort" not in plan
