@@ -27,6 +27,25 @@ class JobInput(Schema):
     priority: Priority | None = None
 
 
+class FileInput(Schema):
+    """A file that came with the request: stored before the job is accepted; the runner finds it in `job.inputs`."""
+
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Multipart:
+    """An operation that takes a form: `files` by field, each with the media types that it may have, and the one text
+    field `config` whose JSON object is the rest of the input. A file may have `max_bytes`."""
+
+    files: Mapping[str, tuple[str, ...]]
+    config: str
+    max_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class ModelRef:
     """A name in the catalog: weights (`kind` "model") or a LoRA ("adapter"); `field` is where the request names it."""
@@ -63,6 +82,7 @@ class Operation:
 
     `accepts` tells from a parsed JSON body whether this operation is meant, since several may share a path.
     `parse` turns that body into `input` (identity for objects; arrays are wrapped by the operation).
+    With `multipart` it takes a form instead of JSON.
     `resolve` fixes what the client left open (a random seed, the default model) before the job is accepted, so that
     every attempt makes the same thing. `models` names what a resolved request needs, so that a request for a model
     that no worker has is refused at once. `wants_preview` tells whether a request asked for previews.
@@ -77,6 +97,7 @@ class Operation:
     description: str
     examples: Mapping[str, Any]
     body_schema: type[BaseModel] | None = None
+    multipart: Multipart | None = None
     accepts: Callable[[object], bool] = field(default=lambda body: isinstance(body, dict))
     parse: Callable[[Any], Any] = field(default=lambda body: body)
     resolve: Callable[[Any], Any] = field(default=lambda request: request)

@@ -18,8 +18,13 @@ class ManifestEntry(TypedDict):
 
 
 def job_prefix(owner: str, job_id: UUID) -> str:
-    """Everything that any attempt of this job wrote."""
+    """Everything that came with this job, and that any attempt of it wrote."""
     return f"results/{owner}/{job_id}/"
+
+
+def input_key(owner: str, job_id: UUID, field: str) -> str:
+    """A file that came with the request; it goes when the job's results go."""
+    return f"{job_prefix(owner, job_id)}input/{field}"
 
 
 def attempt_prefix(owner: str, job_id: UUID, attempt: int) -> str:

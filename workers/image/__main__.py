@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tqdm import tqdm
@@ -25,6 +25,7 @@ class ConsoleJob:
     id = "console"
     operation = GENERATE.name
     wants_preview = False
+    inputs: Mapping[str, Path] = {}
 
     def __init__(self, out: Path) -> None:
         self._out, self._bar = out, tqdm(unit="step")

@@ -25,6 +25,7 @@ from shared.storage.interface import Storage, StorageError
 from workers.families import find_operation, registrations
 from workers.runtime.failures import judge
 from workers.runtime.heartbeat import Heartbeat
+from workers.runtime.inputs import fetched
 from workers.runtime.job_context import Artifact, JobContext, StopReason
 from workers.runtime.residency import Residence, Residency
 from workers.runtime.runner import InputRejected, JobStopped, OutOfMemory
@@ -105,7 +106,8 @@ class Executor:
         names = [ref.name for ref in operation.models(request) if ref.kind == "model"]
         registration = registrations()[job.claim.family]
         residence = Residence(job.claim.family, names[0] if names else "default", registration.runner)
-        output = self._execute(residence, request, job)
+        with fetched(self._storage, job.claim, operation, request) as job.inputs:
+            output = self._execute(residence, request, job)
         return output, self._upload(job)
 
     def _execute(self, residence: Residence, request: BaseModel, job: JobContext) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from statistics import median
 from typing import Any
 from uuid import UUID
@@ -47,6 +47,7 @@ class JobContext:
         self.id = str(claim.id)
         self.operation = claim.operation
         self.wants_preview = False
+        self.inputs: dict[str, Path] = {}
         self.artifacts: list[Artifact] = []
         self.moved_at = time.monotonic()
         self.stop_reason: StopReason | None = None

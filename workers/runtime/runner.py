@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -53,6 +54,11 @@ class Job(Protocol):
     id: str
     operation: str
     wants_preview: bool
+
+    @property
+    def inputs(self) -> Mapping[str, Path]:
+        """The files that came with the request, by field; they are gone when `run` returns."""
+        ...
 
     def progress(self, step: int, total: int, preview: Callable[[], bytes] | None = None) -> None:
         """Say that `step` of `total` is done; raises JobStopped. `preview` makes a small JPEG if one is wanted."""

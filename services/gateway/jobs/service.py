@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.errors import validation_failed
+from services.gateway.jobs.forms import FORM, read_form
 from services.gateway.jobs.preferences import header_priority, idempotency_key, wanted_wait
 from services.gateway.jobs.schemas import accepted
 from services.gateway.json_reader import read_body, read_json
@@ -34,29 +35,48 @@ async def submit(
 ) -> Response:
     """One POST on an operation's path; `choices` are the operations that share it, `batch` is where arrays go."""
     wait = wanted_wait(request, state.settings.max_wait)
-    raw = await _json_body(request, state.settings.max_json_bytes)
-    body = read_json(raw)
-    family, operation = _choose(choices, body, batch)
-    parsed = operation.resolve(_validated(operation, body))
-    await state.catalog.require(family.name, operation.models(parsed))
-    state.storage_watch.require()
-    submission = _submission(request, state, owner, family, operation, parsed, raw)
+    forms = [choice for choice in choices if choice[1].multipart]
+    async with read_form(request, forms[0][1].multipart if forms else None) as form:
+        body = form.body if form else read_json(await _json_body(request, state.settings.max_json_bytes, choices))
+        family, operation = _choose(forms if form else choices, body, batch)
+        parsed = operation.resolve(_validated(operation, body))
+        await state.catalog.require(family.name, operation.models(parsed))
+        state.storage_watch.require()
+        submission = _submission(request, state, owner, family, operation, parsed, body)
+        if not form:
+            return await _accept(state, operation, base, owner, submission, wait)
+        async with form.stored(state.storage, owner, submission.id) as on_receipt:
+            return await _accept(state, operation, base, owner, submission, wait, on_receipt)
+
+
+async def _accept(
+    state: GatewayState,
+    operation: Operation,
+    base: str,
+    owner: str,
+    submission: Submission,
+    wait: int,
+    on_receipt: Callable[[Receipt], None] = lambda _: None,
+) -> Response:
     if not wait:
         receipt = await state.submitter.submit(submission)
+        on_receipt(receipt)
         return await _answer(state, operation, base, receipt, owner, {})
     # Listen before the job exists: it may end while the commit's answer is still under way.
     async with state.waiting.watch(submission.id) as watch:
         receipt = await state.submitter.submit(submission)
+        on_receipt(receipt)
         if not receipt.replayed:
             return await _wait_for(state, operation, base, receipt, owner, wait, watch)
     async with state.waiting.watch(receipt.job_id) as watch:
         return await _wait_for(state, operation, base, receipt, owner, wait, watch)
 
 
-async def _json_body(request: Request, limit: int) -> bytes:
+async def _json_body(request: Request, limit: int, choices: Sequence[Choice]) -> bytes:
     media_type = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
-    if media_type != "application/json" and not media_type.endswith("+json"):
-        raise UnsupportedMediaType("This address takes application/json.", headers={"Accept": "application/json"})
+    taken = FORM if all(operation.multipart for _, operation in choices) else "application/json"
+    if taken == FORM or (media_type != "application/json" and not media_type.endswith("+json")):
+        raise UnsupportedMediaType(f"This address takes {taken}.", headers={"Accept": taken})
     return await read_body(request, limit)
 
 
@@ -66,8 +86,11 @@ def _choose(choices: Sequence[Choice], body: object, batch: str | None) -> Choic
             return family, operation
     if isinstance(body, list) and batch:
         raise ValidationFailed(f"A JSON object is expected here; arrays go to {batch}.", field="body")
-    expected = "array" if choices[0][1].body_schema else "object"
-    raise ValidationFailed(f"A JSON {expected} of this operation is expected.", field="body")
+    if len(choices) == 1:
+        expected = "array" if choices[0][1].body_schema else "object"
+        raise ValidationFailed(f"A JSON {expected} of this operation is expected.", field="body")
+    meant = "; ".join(operation.summary for _, operation in choices)
+    raise ValidationFailed(f"The body fits none of what this address does: {meant}.", field="body")
 
 
 def _validated(operation: Operation, body: Any) -> BaseModel:
@@ -98,7 +121,7 @@ def _submission(
     family: Family,
     operation: Operation,
     parsed: BaseModel,
-    raw: bytes,
+    body: Any,
 ) -> Submission:
     key = idempotency_key(request)
     named = getattr(parsed, "priority", None)
@@ -112,13 +135,13 @@ def _submission(
         input=encode_input(parsed.model_dump(mode="json")),
         deadline=state.settings.deadline_seconds,
         key=key,
-        fingerprint=_fingerprint(operation, raw, priority) if key is not None else None,
+        fingerprint=_fingerprint(operation, body, priority) if key is not None else None,
     )
 
 
-def _fingerprint(operation: Operation, raw: bytes, priority: int) -> bytes:
+def _fingerprint(operation: Operation, body: Any, priority: int) -> bytes:
     """Two requests are the same if their JSON is, whatever the order of keys and the white space."""
-    canonical = json.dumps(read_json(raw), sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(f"{operation.name}\n{priority}\n{canonical}".encode()).digest()
 
 

@@ -12,10 +12,11 @@ from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
 from services.gateway.dependencies import Base, Owner, State
+from services.gateway.jobs.forms import FORM
 from services.gateway.jobs.schemas import Accepted
 from services.gateway.jobs.service import Choice, submit
 from services.gateway.responses import problems
-from shared.family import Family, Operation
+from shared.family import Family, Multipart, Operation
 
 REF = "#/components/schemas/{model}"
 PARAMETERS: list[dict[str, Any]] = [
@@ -89,8 +90,30 @@ def _add_route(router: APIRouter, path: str, choices: list[Choice], batch: str |
 
 def _request_body(operations: list[Operation]) -> dict[str, Any]:
     examples = {name: {"value": value} for operation in operations for name, value in operation.examples.items()}
-    schema = _one_of([operation.body_schema or operation.input for operation in operations])
-    return {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}}
+    bodies = [operation.body_schema or operation.input for operation in operations if not operation.multipart]
+    content: dict[str, Any] = {}
+    if bodies:
+        content["application/json"] = {"schema": _one_of(bodies), "examples": examples}
+    for operation in operations:
+        if operation.multipart:
+            content[FORM] = _form(operation, operation.multipart, examples)
+    return {"required": True, "content": content}
+
+
+def _form(operation: Operation, multipart: Multipart, examples: dict[str, Any]) -> dict[str, Any]:
+    files = {
+        name: {"type": "string", "format": "binary", "description": f"{', '.join(types)}; {multipart.max_bytes} bytes"}
+        for name, types in multipart.files.items()
+    }
+    config = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"$ref": REF.format(model=operation.input.__name__)},
+        "description": "The other fields as a JSON object.",
+    }
+    properties = files | {multipart.config: config}
+    schema = {"type": "object", "properties": properties, "required": [*files], "additionalProperties": False}
+    return {"schema": schema, "examples": examples}
 
 
 def _replies(operations: list[Operation]) -> dict[str, Any]:
