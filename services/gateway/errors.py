@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from shared.errors import AtelierError, MethodNotAllowed, NotFound, Unavailable, ValidationFailed
@@ -108,6 +109,10 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
         return problem(_of_status(error), request_id_of(request))
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(request: Request, error: ClientDisconnect) -> Response:  # nobody reads it, and it is no bug of ours
+        return problem(ValidationFailed("The request ended before its body did."), request_id_of(request))
 
     @app.exception_handler(Exception)
     async def _bug(request: Request, error: Exception) -> Response:

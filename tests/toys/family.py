@@ -1,4 +1,7 @@
-"""A family for tests and benchmarks: its one operation works in countable steps, makes files, and fails on request."""
+"""A family for tests and benchmarks: it works in countable steps, makes files, and fails on request.
+
+`toy.stamp` does the same with a picture that comes in a form.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from shared.family import Family, JobInput, ModelCard, Operation, Schema
+from shared.family import Family, FileInput, JobInput, ModelCard, Multipart, Operation, Schema
 from workers.families import Registration
+
+MAX_PICTURE = 2_500_000  # bytes; some chunks, so that a large file is not held in one piece
 
 
 class ToyInput(JobInput):
@@ -21,6 +26,12 @@ class ToyInput(JobInput):
     say: str = ""
     fail: Literal["", "input", "bug", "memory", "once", "crash", "crash_once", "hang"] = ""
     preview: bool = False
+
+
+class StampInput(ToyInput):
+    """A picture; the stamp is a file that tells what the runner saw."""
+
+    picture: FileInput
 
 
 class ToyReply(Schema):
@@ -50,6 +61,20 @@ TOY = Family(
             summary="Play",
             description="Counts steps.",
             examples={"nothing": {}},
+            reply_needs_files=False,
+        ),
+        Operation(
+            name="toy.stamp",
+            paths=("/toys/stamp",),
+            input=StampInput,
+            reply_schema=ToyReply,
+            reply=_reply,
+            summary="Stamp a picture",
+            description="A form: the file `picture`, and `config`, the other fields as JSON.",
+            examples={"said": {"picture": "(file)", "config": '{"say": "seen"}'}},
+            multipart=Multipart(
+                files={"picture": ("image/png", "image/jpeg", "image/webp")}, config="config", max_bytes=MAX_PICTURE
+            ),
             reply_needs_files=False,
         ),
     ),

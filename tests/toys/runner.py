@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import random
 import signal
@@ -10,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tests.toys.family import ToyInput
+from tests.toys.family import StampInput, ToyInput
 from workers.runtime.runner import InputRejected, Job, OutOfMemory
 
 
@@ -26,6 +28,8 @@ class ToyRunner:
         for step in range(request.steps):
             time.sleep(request.step_seconds)
             job.progress(step + 1, request.steps, lambda: b"\xff\xd8preview")
+        if isinstance(request, StampInput):
+            job.save("stamp.json", _stamp(request, job), "application/json")
         for number in range(request.files):
             job.save(f"file_{number}.bin", content(request.seed + number, request.size), "application/octet-stream")
         return {"said": request.say, "steps": request.steps, "files": request.files}
@@ -40,6 +44,11 @@ class ToyRunner:
 def content(seed: int, size: int) -> bytes:
     """The bytes that a toy makes: the same everywhere for the same seed."""
     return random.Random(seed).randbytes(size)
+
+
+def _stamp(request: StampInput, job: Job) -> bytes:
+    digest = hashlib.sha256(job.inputs["picture"].read_bytes()).hexdigest()
+    return json.dumps({"sha256": digest, "request": request.model_dump()}).encode()
 
 
 def _fail(kind: str, again: bool) -> None:

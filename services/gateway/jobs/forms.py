@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -19,9 +19,10 @@ from services.gateway.json_reader import read_json
 from shared.errors import PayloadTooLarge, Unavailable, ValidationFailed
 from shared.family import Multipart
 from shared.jobs.artifacts import input_key
-from shared.jobs.submissions import Receipt
+from shared.logging import get_logger
 from shared.storage.interface import CHUNK, Storage, StorageError
 
+log = get_logger(__name__)
 FORM = "multipart/form-data"
 MAX_TEXT = 1_000_000  # bytes of the JSON field
 SIGNATURES = {  # what the first bytes say; a name or a header is only a claim
@@ -38,19 +39,52 @@ class Form:
     body: dict[str, Any]
     uploads: dict[str, UploadFile]
 
-    @asynccontextmanager
-    async def stored(self, storage: Storage, owner: str, job_id: UUID) -> AsyncIterator[Callable[[Receipt], None]]:
-        """The files lie in storage while the job is submitted, and stay there only if it was accepted as a new one."""
-        keys, taken = [input_key(owner, job_id, field) for field in self.uploads], []
+    async def store(self, storage: Storage, owner: str, job_id: UUID) -> None:
+        """Put the files where the job looks for them, all or none; raises Unavailable."""
+        stored = False
         try:
-            for key, (field, upload) in zip(keys, self.uploads.items(), strict=True):
+            for field, upload in self.uploads.items():
+                key = input_key(owner, job_id, field)
                 await run_in_threadpool(_store, storage, key, upload, self.body[field]["media_type"])
-            yield lambda receipt: taken.append(not receipt.replayed)
+                await upload.close()  # a client that waits holds no file here
+            stored = True
         except StorageError as error:
             raise Unavailable("The storage does not take files now.", headers={"Retry-After": "5"}) from error
         finally:
-            if taken != [True]:
-                await run_in_threadpool(storage.delete, keys)
+            if not stored:
+                await self.remove(storage, owner, job_id)
+
+    async def remove(self, storage: Storage, owner: str, job_id: UUID) -> None:
+        """Take the stored files away again: no job was made of them."""
+        try:
+            await run_in_threadpool(storage.delete, [input_key(owner, job_id, field) for field in self.uploads])
+        except StorageError as error:
+            log.warning("files of a request that was refused stay", job=str(job_id), error=str(error))
+
+
+class _Parser(MultiPartParser):
+    """Starlette's, but text is UTF-8 whatever the header says, and a form without its last boundary is none."""
+
+    _ended = False
+
+    async def parse(self) -> FormData:
+        self.stream = self._whole(self.stream)
+        return await super().parse()
+
+    async def _whole(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async for chunk in stream:
+            yield chunk
+        if not self._ended:  # raised here, it makes Starlette close the files
+            raise MultiPartException("Its end is missing.")
+
+    def on_part_end(self) -> None:
+        if self._current_part.file is None:
+            self.items.append((self._current_part.field_name, self._current_part.data.decode()))
+        else:
+            super().on_part_end()
+
+    def on_end(self) -> None:
+        self._ended = True
 
 
 @asynccontextmanager
@@ -64,10 +98,10 @@ async def read_form(request: Request, multipart: Multipart | None) -> AsyncItera
         yield None
         return
     limit = multipart.max_bytes * len(multipart.files) + MAX_TEXT
-    parser = MultiPartParser(
+    parser = _Parser(
         request.headers,
         _limited(request, limit),
-        max_files=len(multipart.files),
+        max_files=len(multipart.files) + 1,  # one too many is read, so that it can be named
         max_fields=4,
         max_part_size=MAX_TEXT,
     )
@@ -75,8 +109,8 @@ async def read_form(request: Request, multipart: Multipart | None) -> AsyncItera
         data = await parser.parse()
     except MultiPartException as error:
         raise ValidationFailed(f"The form cannot be read: {error.message}", field="body") from None
-    except KeyError:
-        raise ValidationFailed("The form has no boundary.", field="body") from None
+    except UnicodeError:
+        raise ValidationFailed("The form cannot be read: Its text is not UTF-8.", field="body") from None
     try:
         yield await run_in_threadpool(_read, data, multipart)
     finally:
@@ -102,9 +136,7 @@ def _read(data: FormData, multipart: Multipart) -> Form:
     text = data.get(config := multipart.config, "{}")
     if not isinstance(text, str):
         raise ValidationFailed(f"Invalid {config}: JSON text is expected, not a file.", field=config)
-    body = read_json(text.encode())
-    if not isinstance(body, dict):
-        raise ValidationFailed(f"Invalid {config}: A JSON object is expected.", field=config)
+    body = _config(text, config)
     uploads = {}
     for field, types in multipart.files.items():
         if field in body:
@@ -115,6 +147,17 @@ def _read(data: FormData, multipart: Multipart) -> Form:
         body[field] = _describe(field, upload, types, multipart.max_bytes)
         uploads[field] = upload
     return Form(body, uploads)
+
+
+def _config(text: str, name: str) -> dict[str, Any]:
+    try:
+        body = read_json(text.encode())
+    except ValidationFailed as error:
+        place, message = error.details.get("field", "body"), error.message.replace("The body", "It", 1)
+        raise ValidationFailed(f"Invalid {name}: {message}", field=name if place == "body" else place) from None
+    if not isinstance(body, dict):
+        raise ValidationFailed(f"Invalid {name}: A JSON object is expected.", field=name)
+    return body
 
 
 def _describe(field: str, upload: UploadFile, types: tuple[str, ...], limit: int) -> dict[str, Any]:

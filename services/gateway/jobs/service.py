@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,14 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.errors import validation_failed
-from services.gateway.jobs.forms import FORM, read_form
+from services.gateway.jobs.forms import FORM, Form, read_form
 from services.gateway.jobs.preferences import header_priority, idempotency_key, wanted_wait
 from services.gateway.jobs.schemas import accepted
 from services.gateway.json_reader import read_body, read_json
 from services.gateway.results.service import reply_of
 from services.gateway.state import GatewayState
 from services.gateway.waiting import Watch
-from shared.errors import Gone, UnsupportedMediaType, ValidationFailed
+from shared.errors import AtelierError, Gone, UnsupportedMediaType, ValidationFailed
 from shared.family import Family, Operation
 from shared.ids import new_id
 from shared.jobs.queries import ResultView
@@ -43,10 +43,7 @@ async def submit(
         await state.catalog.require(family.name, operation.models(parsed))
         state.storage_watch.require()
         submission = _submission(request, state, owner, family, operation, parsed, body)
-        if not form:
-            return await _accept(state, operation, base, owner, submission, wait)
-        async with form.stored(state.storage, owner, submission.id) as on_receipt:
-            return await _accept(state, operation, base, owner, submission, wait, on_receipt)
+        return await _accept(state, operation, base, owner, submission, wait, form)
 
 
 async def _accept(
@@ -56,20 +53,35 @@ async def _accept(
     owner: str,
     submission: Submission,
     wait: int,
-    on_receipt: Callable[[Receipt], None] = lambda _: None,
+    form: Form | None,
 ) -> Response:
     if not wait:
-        receipt = await state.submitter.submit(submission)
-        on_receipt(receipt)
+        receipt = await _submitted(state, submission, form)
         return await _answer(state, operation, base, receipt, owner, {})
     # Listen before the job exists: it may end while the commit's answer is still under way.
     async with state.waiting.watch(submission.id) as watch:
-        receipt = await state.submitter.submit(submission)
-        on_receipt(receipt)
+        receipt = await _submitted(state, submission, form)
         if not receipt.replayed:
             return await _wait_for(state, operation, base, receipt, owner, wait, watch)
     async with state.waiting.watch(receipt.job_id) as watch:
         return await _wait_for(state, operation, base, receipt, owner, wait, watch)
+
+
+async def _submitted(state: GatewayState, submission: Submission, form: Form | None) -> Receipt:
+    """The receipt of the job. The files of a form lie in storage before its row is there, and go if none was made."""
+    if form is None:
+        return await state.submitter.submit(submission)
+    await form.store(state.storage, submission.owner, submission.id)
+    try:
+        receipt = await state.submitter.submit(submission)
+    except AtelierError:
+        # A commit whose answer was lost may have happened: only the row knows.
+        if await state.jobs.get(submission.id, submission.owner) is None:
+            await form.remove(state.storage, submission.owner, submission.id)
+        raise
+    if receipt.replayed:
+        await form.remove(state.storage, submission.owner, submission.id)
+    return receipt
 
 
 async def _json_body(request: Request, limit: int, choices: Sequence[Choice]) -> bytes:

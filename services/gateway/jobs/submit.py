@@ -89,18 +89,22 @@ def _add_route(router: APIRouter, path: str, choices: list[Choice], batch: str |
 
 
 def _request_body(operations: list[Operation]) -> dict[str, Any]:
-    examples = {name: {"value": value} for operation in operations for name, value in operation.examples.items()}
-    bodies = [operation.body_schema or operation.input for operation in operations if not operation.multipart]
+    plain = [operation for operation in operations if not operation.multipart]
     content: dict[str, Any] = {}
-    if bodies:
-        content["application/json"] = {"schema": _one_of(bodies), "examples": examples}
+    if plain:
+        bodies = [operation.body_schema or operation.input for operation in plain]
+        content["application/json"] = {"schema": _one_of(bodies), "examples": _examples(plain)}
     for operation in operations:
         if operation.multipart:
-            content[FORM] = _form(operation, operation.multipart, examples)
+            content[FORM] = _form(operation, operation.multipart)
     return {"required": True, "content": content}
 
 
-def _form(operation: Operation, multipart: Multipart, examples: dict[str, Any]) -> dict[str, Any]:
+def _examples(operations: list[Operation]) -> dict[str, Any]:
+    return {name: {"value": value} for operation in operations for name, value in operation.examples.items()}
+
+
+def _form(operation: Operation, multipart: Multipart) -> dict[str, Any]:
     files = {
         name: {"type": "string", "format": "binary", "description": f"{', '.join(types)}; {multipart.max_bytes} bytes"}
         for name, types in multipart.files.items()
@@ -113,7 +117,7 @@ def _form(operation: Operation, multipart: Multipart, examples: dict[str, Any]) 
     }
     properties = files | {multipart.config: config}
     schema = {"type": "object", "properties": properties, "required": [*files], "additionalProperties": False}
-    return {"schema": schema, "examples": examples}
+    return {"schema": schema, "examples": _examples([operation])}
 
 
 def _replies(operations: list[Operation]) -> dict[str, Any]:
@@ -131,4 +135,10 @@ def operation_schemas(families: dict[str, Family]) -> dict[str, Any]:
     inputs = [(operation.body_schema or operation.input, "validation") for operation in operations]
     replies = [(operation.reply_schema, "serialization") for operation in operations]
     _, definitions = models_json_schema([*inputs, *replies], ref_template=REF)  # type: ignore[list-item]
-    return definitions["$defs"]
+    schemas: dict[str, Any] = definitions["$defs"]
+    for operation in operations:
+        if operation.multipart:  # the schema is that of the JSON field: the files are parts beside it
+            schema, files = schemas[operation.input.__name__], operation.multipart.files
+            schema["properties"] = {k: v for k, v in schema["properties"].items() if k not in files}
+            schema["required"] = [k for k in schema["required"] if k not in files]
+    return schemas
