@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pickletools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,15 +87,6 @@ class Heads:
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         item = {"image": self.images[index], "camera": self.cameras[index]}
         return {**item, "latent": self.latents[index]} if self.paired else item
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

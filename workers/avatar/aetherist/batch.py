@@ -98,11 +98,18 @@ class BatchProcessor:
     def process_style_transfer_batch(
         self, latent_codes: Tensor, style_images: Sequence[Image.Image], camera_params: Tensor
     ) -> list[Tensor]:
-        """Pictures of latents in the style of others, as `process_latent_batch`.
+        """Pictures of latents in the style of others, as `process_latent_batch`, but drawn one by one: each head has
+        a transform of its own.
 
         Args:
-            latent_codes: [N, latent_dim]. style_images: N images, or one for all (then whole batches are drawn at
-                once, else one by one). camera_params: [N, 25], or [1, 25] for all.
+            latent_codes: [N, latent_dim]. style_images: N images, or one for all. camera_params: [N, 25], or [1, 25]
+                for all.
+
+        Returns:
+            N tensors [3, H, W] on the CPU, about [-1, 1].
+
+        Raises:
+            ValueError: a shape is wrong, or there are neither N images nor one.
         """
         from workers.avatar.aetherist.style import StyleTransfer
 
@@ -110,16 +117,13 @@ class BatchProcessor:
         cameras = _cameras_for(camera_params, count)
         if len(style_images) not in (1, count):
             raise ValueError(f"{len(style_images)} style images for {count} latents")
-        step = self.batch_size if len(style_images) == 1 else 1
-        found: list[Tensor] = []
-        with _evaluating(self.generator):  # with gradients: the transfer may descend them
+        images = style_images if len(style_images) == count else list(style_images) * count
+        with _evaluating(self.generator), torch.no_grad():
             style = StyleTransfer(self.generator)
-            for start in range(0, count, step):
-                rows = slice(start, start + step)
-                image = style_images[start if step == 1 and len(style_images) > 1 else 0]
-                pictures = style.transfer(latent_codes[rows].to(self.device), image, cameras[rows].to(self.device))
-                found.extend(pictures.detach().cpu())
-        return found
+            return [
+                style.transfer(latent[None].to(self.device), image, camera[None].to(self.device))[0].cpu()
+                for latent, image, camera in zip(latent_codes, images, cameras, strict=True)
+            ]
 
     def generate_dataset(
         self,

@@ -53,8 +53,8 @@ class AetheristConfig:
     path_length_penalty: float = 2.0
 
     def __post_init__(self) -> None:
-        self.elevation_range = _pair(self.elevation_range)
-        self.azimuth_range = _pair(self.azimuth_range)
+        for field in dataclasses.fields(self):
+            setattr(self, field.name, _checked(field.name, getattr(self, field.name), field.default))
         for name, lowest in _LOWEST.items():
             if getattr(self, name) < lowest:
                 raise ValueError(f"{name} must be at least {lowest}")
@@ -77,10 +77,13 @@ class AetheristConfig:
 
     @classmethod
     def load(cls, path: str | Path) -> AetheristConfig:
-        """Read what `save` wrote; absent fields keep their defaults. ValueError names an unknown field."""
+        """Read what `save` wrote; absent fields keep their defaults. ValueError names an unknown field or bad value."""
         import yaml
 
-        fields = yaml.safe_load(Path(path).read_text()) or {}
+        try:
+            fields = yaml.safe_load(Path(path).read_text()) or {}
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is no plain YAML: {error}") from error
         if not isinstance(fields, dict):
             raise ValueError(f"{path} is not a mapping")
         if unknown := set(fields) - {field.name for field in dataclasses.fields(cls)}:
@@ -95,13 +98,37 @@ _LOWEST = {
     "neural_renderer_layers": 2,
     "super_resolution_layers": 0,
     "resolution": 8,
+    "batch_size": 1,
+    "num_views": 1,
     "coarse_samples": 2,
     "importance_samples": 0,
 }
 
 
-def _pair(values: Any) -> tuple[float, float]:
-    low, high = (float(value) for value in values)
-    if low > high:
-        raise ValueError("a range must run from low to high")
-    return low, high
+def _checked(name: str, value: Any, default: Any) -> Any:
+    """The value in the type of its default; ValueError names the field that has another."""
+    if isinstance(default, tuple):
+        return _pair(name, value)
+    if isinstance(default, float):
+        if (number := _number(value)) is None or number < 0:
+            raise ValueError(f"{name} must be a number and not negative, not {value!r}")
+        return number
+    if type(value) is not type(default):
+        raise ValueError(f"{name} must be {'true or false' if isinstance(default, bool) else 'whole'}, not {value!r}")
+    return value
+
+
+def _pair(name: str, value: Any) -> tuple[float, float]:
+    match [_number(one) for one in value] if isinstance(value, list | tuple) else []:
+        case [float(low), float(high)] if low <= high:
+            return low, high
+    raise ValueError(f"{name} must be two numbers from low to high, not {value!r}")
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or None. YAML 1.1 reads 2e-4 as a word, so words that are numbers are taken too."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and not isinstance(value, bool) else None

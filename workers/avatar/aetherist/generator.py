@@ -38,7 +38,7 @@ class AetheristGenerator(nn.Module):
 
     Args:
         config: the model's numbers.
-        pretrained_path: a folder of `checkpoints.save`; its config must have the same architecture.
+        pretrained_path: a folder of `checkpoints.save_generator`; its config must have the same architecture.
     """
 
     def __init__(self, config: AetheristConfig, pretrained_path: str | Path | None = None) -> None:
@@ -62,7 +62,8 @@ class AetheristGenerator(nn.Module):
     def from_pretrained(cls, path: str | Path) -> AetheristGenerator:
         """The model in this folder (`config.yaml`, `generator.safetensors`), on the CPU, in evaluation mode.
 
-        Raises FileNotFoundError, and ValueError for a file that does not fit. Nothing is ever unpickled.
+        Raises OSError where there is no such folder, and ValueError for a file that does not fit. Nothing is ever
+        unpickled.
         """
         return cls(AetheristConfig.load(Path(path) / checkpoints.CONFIG), path).eval()
 
@@ -80,7 +81,7 @@ class AetheristGenerator(nn.Module):
         """Pictures of latents.
 
         Args:
-            latent_codes: [B, latent_dim]. camera_params: [B, 25] (see `cameras`).
+            latent_codes: [B, latent_dim], or [1, latent_dim] for all. camera_params: [B, 25] (see `cameras`).
             truncation_psi: 0 (the average head) to 1. noise_mode: of the super-resolution: const, random or none.
 
         Returns:
@@ -103,9 +104,14 @@ class AetheristGenerator(nn.Module):
         """Pictures of planes [B, …] (or one for all cameras, [1, …]) from cameras [B, 25].
 
         `resolution` may be any side; rays are cast at the nearest grid above it, and the picture is brought to size.
+        Raises ValueError if a shape or a value is wrong.
         """
         unpack_cameras(camera_params)
-        wanted = resolution or self.config.resolution
+        if len(planes) not in (1, len(camera_params)):
+            raise ValueError(f"{len(camera_params)} cameras for {len(planes)} heads")
+        wanted = self.config.resolution if resolution is None else resolution
+        if wanted < 1:
+            raise ValueError("resolution must be at least 1")
         rays = max(-(-wanted // self.config.scale), 4)
         planes = planes.expand(camera_params.shape[0], -1, -1, -1)
         rendering = self.renderer(planes, *sample_rays(camera_params, rays))

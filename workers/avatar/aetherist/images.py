@@ -70,9 +70,14 @@ def tensor_to_pil(tensor: Tensor) -> Image.Image:
 
 
 def pil_to_tensor(image: Image.Image, device: torch.device | str | None = None) -> Tensor:
-    """An image of any mode → [3, H, W] in [-1, 1]; what is transparent shows white, as the renderer's background."""
+    """An image → [3, H, W] in [-1, 1]; what is transparent shows white, as the renderer's background.
+
+    Of any mode whose numbers have 8 bits, or 16.
+    """
     from PIL import Image
 
+    if image.mode.startswith("I;16"):  # Pillow would cut these off at 255
+        image = image.convert("I").point(lambda value: value * (1 / 257) + 0.5)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -72,6 +72,9 @@ class StyleTransfer:
 
         Returns:
             [B, 3, H, W], about [-1, 1].
+
+        Raises:
+            ValueError: a shape is wrong, or the weight is beyond its range.
         """
         if not 0 <= style_weight <= 1:
             raise ValueError("style_weight must lie between 0 and 1")
@@ -84,11 +87,13 @@ class StyleTransfer:
         return self.style_map(planes, style).apply(pictures, style_weight)
 
     def encode_style(self, image: Image) -> Tensor:
-        """A picture → its style [13]: mean (3), covariance (6), deviations in four octaves of luminance (4)."""
+        """A picture → its style [13]: mean (3), covariance (6), deviations in four octaves of luminance (4).
+
+        What is transparent counts as white, which is the avatars' background.
+        """
         from workers.avatar.aetherist.images import pil_to_tensor
 
-        picture = pil_to_tensor(image.convert("RGB")).reshape(1, 3, image.height, image.width)
-        return style_of(picture)
+        return style_of(pil_to_tensor(image)[None])
 
     def apply_style_vector(self, latent_code: Tensor, style_vector: Tensor, weight: float = 1.0) -> Tensor:
         """The latent [1, latent_dim] moved by gradient descent until its front view's style is nearer to the vector.

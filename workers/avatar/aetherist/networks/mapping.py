@@ -32,4 +32,4 @@ class MappingNetwork(nn.Module):
         if self.training:
             with torch.no_grad():
                 self.w_avg.lerp_(w.float().mean(0), 1 - AVERAGE_DECAY)
-        return w if truncation_psi == 1 else self.w_avg.lerp(w, truncation_psi)
+        return w if truncation_psi == 1 else self.w_avg.to(w).lerp(w, truncation_psi)

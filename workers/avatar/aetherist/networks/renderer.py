@@ -11,6 +11,7 @@ from workers.avatar.aetherist.networks.decoder import FEATURES, Decoder
 from workers.avatar.aetherist.networks.synthesis import features_at
 
 CHUNK = 4096  # rays decoded at once when no gradient is needed
+EMPTY = 0.75  # no surface lies between samples whose distances exceed this share of their spacing
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,32 @@ class VolumeRenderer(nn.Module):
         near, far = torch.where(inside, near, 1.0), torch.where(inside, far, 1.0)
         t = self._coarse_places(near, far)
         features, distance = self._decode(planes, origins, directions, t)
+        if torch.is_grad_enabled() or self.training:
+            return self._look_closer(planes, origins, directions, near, far, inside, t, features, distance)
+        # Each ray is judged for itself, so that a picture does not depend on the others of its batch.
+        inside = inside & (distance.amin(-1) < EMPTY * (far - near) / self._coarse)
+        rays = (origins, directions, near, far, inside, t, features, distance)
+        found = Rendering(_white(t).repeat(*near.shape, 1), torch.full_like(near, torch.inf), torch.zeros_like(near))
+        busy = inside.any(0)
+        if busy.any():
+            part = self._look_closer(planes, *(value[:, busy] for value in rays))
+            for name in ("features", "depth", "opacity"):
+                getattr(found, name)[:, busy] = getattr(part, name)
+        return found
+
+    def _look_closer(
+        self,
+        planes: Tensor,
+        origins: Tensor,
+        directions: Tensor,
+        near: Tensor,
+        far: Tensor,
+        inside: Tensor,
+        t: Tensor,
+        features: Tensor,
+        distance: Tensor,
+    ) -> Rendering:
+        """Add the samples by importance, and compose all along each ray."""
         if self._importance:
             with torch.no_grad():
                 weights = self._weights(distance, t, far)
@@ -58,9 +85,7 @@ class VolumeRenderer(nn.Module):
         weights = self._weights(distance, t, far) * inside[..., None]
         opacity = weights.sum(-1).clamp(0, 1)
         depth = (weights * t).sum(-1) / opacity.clamp_min(1e-6)
-        white = torch.zeros(FEATURES, device=t.device)
-        white[:3] = 1
-        seen = (weights[..., None] * features).sum(-2) + (1 - opacity[..., None]) * white
+        seen = (weights[..., None] * features).sum(-2) + (1 - opacity[..., None]) * _white(t)
         return Rendering(seen, torch.where(opacity > 1e-3, depth, torch.inf), opacity)
 
     def _decode(self, planes: Tensor, origins: Tensor, directions: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,6 +119,10 @@ class VolumeRenderer(nn.Module):
         low, high = total.gather(-1, place - 1), total.gather(-1, place)
         start, end = edges.gather(-1, place - 1), edges.gather(-1, place)
         return start + (end - start) * ((u - low) / (high - low).clamp_min(1e-9)).clamp(0, 1)
+
+
+def _white(like: Tensor) -> Tensor:
+    return torch.cat([like.new_ones(3), like.new_zeros(FEATURES - 3)])
 
 
 def cross_box(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:

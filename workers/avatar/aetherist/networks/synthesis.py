@@ -10,23 +10,31 @@ from torch.utils.checkpoint import checkpoint
 from workers.avatar.aetherist.networks.layers import StyledConv, leaky
 
 MAX_WIDTH = 512
+MIDDLE = 32  # the side at which a block is as wide as the planes are deep; twice as wide below, half as wide above
 
 
 class Block(nn.Module):
-    """Doubles the resolution (except the first) and adds its share to the planes."""
+    """Adds its learnt constant, after doubling the resolution (except the first), and then its share to the planes.
 
-    def __init__(self, inputs: int, outputs: int, planes: int, style_dim: int, first: bool) -> None:
+    A constant of each resolution, where StyleGAN2 has one of 4 × 4: what lies at a fixed place (an eye, a mouth) need
+    not be worked out from the coarse one, which takes long.
+    """
+
+    def __init__(self, inputs: int, outputs: int, planes: int, style_dim: int, side: int, first: bool) -> None:
         super().__init__()
         self.first = first
+        start = torch.randn if first else torch.zeros
+        self.constant = nn.Parameter(start(1, inputs, side, side))
         self.convs = nn.ModuleList(
-            [StyledConv(outputs if first else inputs, outputs, style_dim)]
-            + ([] if first else [StyledConv(outputs, outputs, style_dim)])
+            [StyledConv(inputs, outputs, style_dim)] + ([] if first else [StyledConv(outputs, outputs, style_dim)])
         )
         self.to_planes = StyledConv(outputs, planes, style_dim, kernel=1, demodulate=False)
 
-    def forward(self, x: Tensor, planes: Tensor | None, w: Tensor) -> tuple[Tensor, Tensor]:
-        if not self.first:
-            x = F.interpolate(x, scale_factor=2.0, mode="bilinear")
+    def forward(self, x: Tensor | None, planes: Tensor | None, w: Tensor) -> tuple[Tensor, Tensor]:
+        if x is None:
+            x = self.constant.expand(w.shape[0], -1, -1, -1)
+        else:
+            x = F.interpolate(x, scale_factor=2.0, mode="bilinear") + self.constant.to(x.dtype)
         for conv in self.convs:
             x = leaky(conv(x, w))
         share = self.to_planes(x, w)
@@ -48,10 +56,10 @@ class TriplaneSynthesis(nn.Module):
         while start % 2 == 0 and start > 4:
             start, doublings = start // 2, doublings + 1
         self.channels, self._checkpointing = channels, checkpointing
-        widths = [min(MAX_WIDTH, channels * (2 if n < doublings - 1 else 1)) for n in range(doublings + 1)]
-        self.start = nn.Parameter(torch.randn(1, widths[0], start, start))
+        widths = [_width(channels, start << n) for n in range(doublings + 1)]
         self.blocks = nn.ModuleList(
-            Block(widths[max(n - 1, 0)], width, channels, style_dim, n == 0) for n, width in enumerate(widths)
+            Block(widths[max(n - 1, 0)], width, channels, style_dim, start << n, n == 0)
+            for n, width in enumerate(widths)
         )
 
     def forward(self, w: Tensor, skipped: int = 0) -> Tensor:
@@ -59,7 +67,8 @@ class TriplaneSynthesis(nn.Module):
 
         Without the last `skipped` blocks the planes are as many times halved: a training may begin with those.
         """
-        x, planes = self.start.expand(w.shape[0], -1, -1, -1), None
+        x: Tensor | None = None
+        planes: Tensor | None = None
         for block in self.blocks[: len(self.blocks) - skipped]:
             if self._checkpointing and torch.is_grad_enabled():
                 x, planes = checkpoint(block, x, planes, w, use_reentrant=False)
@@ -67,6 +76,12 @@ class TriplaneSynthesis(nn.Module):
                 x, planes = block(x, planes, w)
         assert planes is not None
         return planes
+
+
+def _width(channels: int, side: int) -> int:
+    if side < MIDDLE:
+        return min(MAX_WIDTH, 2 * channels)
+    return channels if side == MIDDLE else max(1, channels // 2)
 
 
 def features_at(planes: Tensor, points: Tensor) -> Tensor:
