@@ -4,9 +4,11 @@ PROMPT ?= a large red circle on a blue background
 PORT ?= 8000
 ONCE ?=
 BIN := .venv/bin
+# Two processes share the cores in training: waiting threads sleep, and freed memory is kept.
+LEAN := OMP_WAIT_POLICY=passive MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench house-image-score house-image-train clean
+.PHONY: help run test check format bench house-image-score house-image-train house-avatar-score house-avatar-train clean
 
 help: ## list the chores
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -34,6 +36,14 @@ house-image-score: .venv/.local ## how well the house image model follows held-o
 
 house-image-train: .venv/.local ## train the house image model from nothing
 	@$(BIN)/python -m workers.image.house.train
+
+house-avatar-score: .venv/.local ## how true the house avatar model is, and whether it does what it is asked
+	@$(BIN)/python -m workers.avatar.house.score
+
+house-avatar-train: .venv/.local ## train the house avatar model from nothing: reader, model, attributes
+	@$(LEAN) $(BIN)/python -m workers.avatar.house.reader
+	@$(LEAN) $(BIN)/python -m workers.avatar.house.train
+	@$(BIN)/python -m workers.avatar.house.attributes
 
 clean: ## remove the environment and the local data (not ./out)
 	rm -rf .venv .atelier

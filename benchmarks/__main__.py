@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.avatars import bench_avatars
 from benchmarks.download import bench_download
 from benchmarks.latency import bench_drain, bench_latency
 from benchmarks.overhead import bench_overhead
@@ -24,6 +25,7 @@ PARTS: dict[str, Callable[[float], Any]] = {
     "download": bench_download,
     "overhead": bench_overhead,
     "resources": bench_resources,
+    "avatars": bench_avatars,
 }
 
 

@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     extra_families: Annotated[tuple[str, ...], NoDecode] = ()
     models_dir: Path = Path("models")
     image_model: str = "house-shapes"
+    avatar_model: str = "house-heads"
     memory_fraction: float = Field(0.8, gt=0, le=1)
 
     # Logs

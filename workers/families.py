@@ -12,6 +12,7 @@ from importlib import import_module
 
 from shared.family import Family, Operation
 from shared.settings import get_settings
+from workers.avatar.spec import AVATAR
 from workers.image.spec import IMAGE
 
 
@@ -23,7 +24,10 @@ class Registration:
     runner: str
 
 
-BUILT_IN = (Registration(IMAGE, "workers.image.runner:ImageRunner"),)
+BUILT_IN = (
+    Registration(IMAGE, "workers.image.runner:ImageRunner"),
+    Registration(AVATAR, "workers.avatar.runner:AvatarRunner"),
+)
 
 
 @lru_cache
