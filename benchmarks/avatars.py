@@ -7,8 +7,8 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-BATCHES = (1, 2, 4, 8, 16)
-PICTURES, ROUNDS = 16, 3
+BATCHES = (1, 2, 4, 8)
+PICTURES, ROUNDS = 8, 3
 
 
 def bench_avatars(_: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Estimates the house model's attribute directions: `python -m workers.avatar.house.attributes`, about a quarter hour.
+"""Estimates the house model's attribute directions: `python -m workers.avatar.house.attributes`, about ten minutes.
 
 Nothing here knows how the model was made: random latents are drawn, the reader says what it sees on their pictures, and
 `find_latent_directions` finds what in the latents goes with it, as one would for a model found elsewhere.
@@ -27,6 +27,7 @@ from workers.avatar.house.train import WEIGHTS as MODEL
 
 SIDE = 256  # pixels of the pictures that are read
 PART = 50  # latents a task
+READINGS = (*ATTRIBUTES, "skin_dark", "hair L", "hair a", "hair b", "rest")
 COMPLEXIONS = ("fair", "light", "medium", "brown", "dark")
 CLEARNESS = 4  # how much more a clear example of a hair colour counts
 EMPHASIS = 1.25  # options lie further out than their samples' mean, which a truncation of 0.8 takes back
@@ -95,9 +96,6 @@ def effects(model: Path, controller: StyleController, latents: Tensor) -> dict[s
     return found
 
 
-READINGS = (*ATTRIBUTES, "skin_dark", "hair L", "hair a", "hair b", "rest")
-
-
 def _standard(seen: Reading, plain: Reading) -> Tensor:
     """[N, 8]: the readings in the plain ones' standard deviations; the last is the identity's distance."""
     dark = len(ATTRIBUTES) + IDENTITY.index("skin_dark")
@@ -123,12 +121,12 @@ def save(folder: Path, vectors: Mapping[str, Tensor], options: Mapping[str, Any]
     save_attributes(folder, vectors, options, about)
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=1500)
     parser.add_argument("--measured", type=int, default=12, help="latents on which each option's effect is measured")
     parser.add_argument("--model", type=Path, default=MODEL)
-    args = parser.parse_args(words)
+    args = parser.parse_args()
     assert WEIGHTS.exists(), "train the reader first"
     latents = torch.randn(args.samples, heads.LATENT_DIM, generator=torch.Generator().manual_seed(7))
     vectors, options = estimate(latents, look(args.model, latents))

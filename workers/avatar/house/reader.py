@@ -1,6 +1,6 @@
 """Reads a head's attributes off its picture. It has learnt from true renders only, and judges the model with that.
 
-`python -m workers.avatar.house.reader` draws the renders and trains it (about ten minutes on two cores).
+`python -m workers.avatar.house.reader` draws the renders and trains it (about half an hour on two cores).
 """
 
 from __future__ import annotations
