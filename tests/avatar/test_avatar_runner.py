@@ -251,11 +251,10 @@ def test_a_style_acts_by_its_weight(studio: Studio, painting: Path) -> None:
 
 
 def test_a_style_keeps_the_person_unless_it_may_not(studio: Studio, painting: Path) -> None:
-    body = {**SMALL, "resolution": 128, "camera_config": FRONT, "depth": True, "style_weight": 1.0}
+    body = {**SMALL, "resolution": 128, "camera_config": FRONT, "depth": True}
     plain, kept, moved = (
         studio.run("style_transfer", painting, **body, **more)[0].saved["depth_000.png"]
-        for more in ({"style_weight": 0.0}, {}, {"preserve_identity": False})
-        if body.pop("style_weight", None) or True
+        for more in ({"style_weight": 0.0}, {"style_weight": 1.0}, {"style_weight": 1.0, "preserve_identity": False})
     )
     assert plain == kept, "the same head, to the last step of its depth"
     assert moved != kept

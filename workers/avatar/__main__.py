@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Mapping
 from pathlib import Path
-
-from tqdm import tqdm
 
 # The settings of a platform that is not there.
 for name in ("DATABASE_URL", "REDIS_URL", "STORAGE_URL"):
@@ -16,29 +13,8 @@ for name in ("DATABASE_URL", "REDIS_URL", "STORAGE_URL"):
 from shared.settings import get_settings  # noqa: E402
 from workers.avatar.runner import AvatarRunner  # noqa: E402
 from workers.avatar.spec import GENERATE, Avatar  # noqa: E402
+from workers.runtime.console import ConsoleJob  # noqa: E402
 from workers.runtime.devices import choose_device  # noqa: E402
-
-
-class ConsoleJob:
-    """A job whose progress is a bar and whose artifacts are files."""
-
-    id = "console"
-    operation = GENERATE.name
-    wants_preview = False
-    inputs: Mapping[str, Path] = {}
-
-    def __init__(self, out: Path) -> None:
-        self._out, self._bar = out, tqdm(unit="view")
-
-    def progress(self, step: int, total: int, preview: Callable[[], bytes] | None = None) -> None:
-        self._bar.total = total
-        self._bar.update(step - self._bar.n)
-
-    def save(self, name: str, content: bytes, media_type: str) -> None:
-        path = self._out / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        self._bar.write(str(path))
 
 
 def main() -> None:
@@ -70,7 +46,7 @@ def main() -> None:
     )
     runner = AvatarRunner()
     runner.setup(choose_device(get_settings().device), request.model)
-    runner.run(request, ConsoleJob(args.out))
+    runner.run(request, ConsoleJob(GENERATE.name, "view", lambda name: args.out / name))
 
 
 if __name__ == "__main__":

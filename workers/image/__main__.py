@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Mapping
 from pathlib import Path
-
-from tqdm import tqdm
 
 # The settings of a platform that is not there.
 for name in ("DATABASE_URL", "REDIS_URL", "STORAGE_URL"):
@@ -16,28 +13,8 @@ for name in ("DATABASE_URL", "REDIS_URL", "STORAGE_URL"):
 from shared.settings import get_settings  # noqa: E402
 from workers.image.runner import ImageRunner  # noqa: E402
 from workers.image.spec import GENERATE, GenerateInput  # noqa: E402
+from workers.runtime.console import ConsoleJob  # noqa: E402
 from workers.runtime.devices import choose_device  # noqa: E402
-
-
-class ConsoleJob:
-    """A job whose progress is a bar and whose artifacts are files."""
-
-    id = "console"
-    operation = GENERATE.name
-    wants_preview = False
-    inputs: Mapping[str, Path] = {}
-
-    def __init__(self, out: Path) -> None:
-        self._out, self._bar = out, tqdm(unit="step")
-
-    def progress(self, step: int, total: int, preview: Callable[[], bytes] | None = None) -> None:
-        self._bar.total = total
-        self._bar.update(step - self._bar.n)
-
-    def save(self, name: str, content: bytes, media_type: str) -> None:
-        path = self._out.with_name(f"{self._out.stem}{name.removeprefix('image').removesuffix('.png')}.png")
-        path.write_bytes(content)
-        self._bar.write(str(path))
 
 
 def main() -> None:
@@ -65,9 +42,13 @@ def main() -> None:
             }
         )
     )
+
+    def place(name: str) -> Path:
+        return args.out.with_name(f"{args.out.stem}{name.removeprefix('image').removesuffix('.png')}.png")
+
     runner = ImageRunner()
     runner.setup(choose_device(get_settings().device), request.model)
-    runner.run(request, ConsoleJob(args.out))
+    runner.run(request, ConsoleJob(GENERATE.name, "step", place))
 
 
 if __name__ == "__main__":
