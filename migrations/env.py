@@ -5,6 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import create_engine, pool, text
 
+import shared.accounts.table
 import shared.fleet.table
 import shared.jobs.table  # noqa: F401  (registers the tables)
 from shared.database import Base, sqlalchemy_url

@@ -10,13 +10,16 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.accounts.password_rules import password_problem
 
 PREFIX = "ATELIER_"
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+SECRET_LENGTH, SECRET_LETTERS = 32, 10  # characters; different ones, so that no sample or repetition passes
 LOCAL_ONLY = {"ATELIER_HOME"}  # read by the local stack before settings exist
 
 
@@ -49,6 +52,19 @@ class Settings(BaseSettings):
     max_json_bytes: PositiveInt = 1_000_000
     max_wait: PositiveInt = 600
     database_pool_size: PositiveInt = 16
+
+    # Accounts, with ENABLE_AUTH=true.
+    secret_key: SecretStr | None = Field(None, description="signs tokens and hashes API keys; at least 32 characters")
+    jwt_algorithm: Literal["HS256", "EdDSA"] = "HS256"
+    access_token_seconds: PositiveFloat = 1800
+    refresh_token_seconds: PositiveFloat = 7 * 86_400
+    registration: Literal["open", "closed"] = "open"
+    admin_username: str = Field("operator", description="the first admin, made at start if there is none")
+    admin_email: str = "operator@localhost.localdomain"
+    admin_password: SecretStr | None = None
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="addresses or networks whose X-Forwarded-For is believed"
+    )
 
     # Limits: 0 means none.
     queue_size: int = Field(100, ge=0, description="live queued jobs per family; above it 503 queue_full")
@@ -89,7 +105,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
-        for name in ("families", "extra_families"):
+        for name in ("families", "extra_families", "trusted_proxies"):
             if isinstance(values.get(name), str):
                 values[name] = tuple(part.strip() for part in values[name].split(",") if part.strip())
         return values
@@ -99,13 +115,24 @@ class Settings(BaseSettings):
         if self.lease_seconds < 4 * self.heartbeat_seconds:
             raise ValueError("ATELIER_LEASE_SECONDS must be at least four times ATELIER_HEARTBEAT_SECONDS")
         if self.enable_auth:
-            raise ValueError("ENABLE_AUTH=true, but this release has no authentication; put your own proxy in front")
-        if self.host not in LOOPBACK and not self.public_without_auth:
+            _check_secret(self.secret_key)
+            if self.admin_password and (problem := password_problem(self.admin_password.get_secret_value())):
+                raise ValueError(f"ATELIER_ADMIN_PASSWORD: {problem}")
+        elif self.host not in LOOPBACK and not self.public_without_auth:
             raise ValueError(
-                f"ATELIER_HOST={self.host} is reachable by others and there is no authentication; "
-                "set ATELIER_PUBLIC_WITHOUT_AUTH=true as well if that is meant"
+                f"ATELIER_HOST={self.host} is reachable by others and authentication is off; set ENABLE_AUTH=true, "
+                "or ATELIER_PUBLIC_WITHOUT_AUTH=true as well if that is meant"
             )
         return self
+
+
+def _check_secret(secret: SecretStr | None) -> None:
+    text = secret.get_secret_value() if secret else ""
+    if len(text) < SECRET_LENGTH or len(set(text)) < SECRET_LETTERS:
+        raise ValueError(
+            f"ENABLE_AUTH=true needs ATELIER_SECRET_KEY: {SECRET_LENGTH} random characters or more, "
+            "such as `openssl rand -base64 48` prints"
+        )
 
 
 def environment_names() -> set[str]:

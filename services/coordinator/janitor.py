@@ -1,10 +1,11 @@
-"""Removes what nobody may read any more: results past their time (T12, two phases), lost attempts, old keys."""
+"""Removes what nobody may use any more: results past their time (T12, two phases), lost attempts, keys, sessions."""
 
 from __future__ import annotations
 
 from sqlalchemy import Engine
 
 from services.coordinator.loop import log
+from shared.accounts.upkeep import forget_ended
 from shared.fleet.reports import forget_stopped
 from shared.jobs.artifacts import attempt_prefix, job_prefix
 from shared.jobs.upkeep import finished_with_orphans, forget_keys, mark_for_purge, marked, purge_done
@@ -26,6 +27,7 @@ class Janitor:
             mark_for_purge(connection)
             forget_keys(connection, self._settings.idempotency_seconds)
             forget_stopped(connection)
+            forget_ended(connection)
         self._purge()
         self._collect_orphans()
         self._storage.sweep(DAY)

@@ -50,6 +50,7 @@ def serve(settings: Settings) -> None:
         http="httptools",
         access_log=False,
         server_header=False,
+        forwarded_allow_ips=list(settings.trusted_proxies),
         log_config=None,
         timeout_graceful_shutdown=10,
     )

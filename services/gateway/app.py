@@ -12,6 +12,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.responses import Response
 
+from services.gateway.auth import endpoints as auth
+from services.gateway.auth.access import document_access, require_access
 from services.gateway.errors import Problem, install_error_handlers, problem, request_id_of, validation_failed
 from services.gateway.health.endpoints import health_router
 from services.gateway.jobs import endpoints as jobs
@@ -54,11 +56,15 @@ def make_app(settings: Settings, families: dict[str, Family]) -> FastAPI:
         results.router,
         models_router(families),
         metrics.router,
+        auth.router,
     ):
         app.include_router(router)
+    require_access(app)
     install_error_handlers(app)
     _install_seams(app)
     _install_schemas(app, families)
+    if settings.enable_auth:
+        document_access(app)
     for middleware in (RequestCounts, SyncBasePath, RequestIds):  # the last one is the outermost
         app.add_middleware(middleware)
     return app

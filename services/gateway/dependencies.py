@@ -10,11 +10,11 @@ from uuid import UUID
 
 from fastapi import Depends, Path, Request
 
+from services.gateway.auth.access import get_principal, get_submitter
 from services.gateway.state import GatewayState
+from shared.accounts.credentials import Principal
 from shared.errors import NotFound
 from shared.ids import parse_id
-
-ANONYMOUS = "anonymous"
 
 
 async def get_state(request: Request) -> GatewayState:
@@ -22,9 +22,9 @@ async def get_state(request: Request) -> GatewayState:
     return cast(GatewayState, request.app.state.gateway)
 
 
-async def get_owner(request: Request) -> str:
-    """Who asks. While authentication is off everybody is the one anonymous owner."""
-    return ANONYMOUS
+async def get_owner(principal: Annotated[Principal, Depends(get_principal)]) -> str:
+    """Whose jobs are meant."""
+    return principal.owner
 
 
 async def get_base(request: Request) -> str:
@@ -49,5 +49,7 @@ def unknown_job() -> NotFound:
 
 State = Annotated[GatewayState, Depends(get_state)]
 Owner = Annotated[str, Depends(get_owner)]
+Submitter = Annotated[Principal | None, Depends(get_submitter)]
+Caller = Annotated[Principal, Depends(get_principal)]
 Base = Annotated[str, Depends(get_base)]
 JobId = Annotated[UUID, Depends(get_job_id)]

@@ -14,12 +14,19 @@ import asyncpg
 import redis.asyncio as redis
 from fastapi import FastAPI
 
+from services.gateway.auth.accounts import Accounts
 from services.gateway.catalog import Catalog
 from services.gateway.metrics.counters import Counters
 from services.gateway.notifier import Notifier
 from services.gateway.state import GatewayState
 from services.gateway.storage_watch import StorageWatch
 from services.gateway.waiting import Waiting
+from shared.accounts.api_keys import KeyMaker
+from shared.accounts.attempts import Attempts
+from shared.accounts.credentials import Credentials
+from shared.accounts.passwords import Passwords
+from shared.accounts.tokens import TokenSigner, derive
+from shared.accounts.users import Users
 from shared.database import SESSION
 from shared.fleet import ALIVE_SECONDS
 from shared.fleet.queries import FleetQueries
@@ -54,9 +61,12 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
         waiting=Waiting(client, jobs),
         notifier=notifier,
         counters=Counters(),
+        accounts=_accounts(settings, read_pool),
     )
     state.waiting.start()
     await state.storage_watch.start()
+    if state.accounts is not None:
+        await state.accounts.ensure_admin()
     app.state.gateway = state
     _drain_on_signals(state)
     try:
@@ -68,10 +78,27 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
         await state.waiting.close()
         await state.storage_watch.close()
         await client.aclose()
+        if state.accounts is not None:
+            state.accounts.close()
         for pool in (submit_pool, read_pool):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(5):
                     await pool.close()
+
+
+def _accounts(settings: Settings, pool: asyncpg.Pool) -> Accounts | None:
+    if not settings.enable_auth:
+        return None
+    assert settings.secret_key is not None  # the settings see to it
+    secret = settings.secret_key.get_secret_value()
+    return Accounts(
+        settings,
+        Users(pool),
+        Credentials(pool, KeyMaker(derive(secret, "api keys"))),
+        Attempts(pool),
+        Passwords(),
+        TokenSigner(secret, settings.jwt_algorithm),
+    )
 
 
 def _drain_on_signals(state: GatewayState) -> None:

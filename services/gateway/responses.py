@@ -8,16 +8,18 @@ from services.gateway.errors import MEDIA_TYPE
 
 DESCRIPTIONS = {
     400: "The request is not what this address accepts; `details.field` names the place.",
+    401: "No valid credential.",
+    403: "The credential does not allow this.",
     404: "Unknown id.",
     405: "The address does not take this method.",
     406: "None of the accepted media types can be made.",
-    409: "The job's state does not allow this.",
+    409: "The present state does not allow this.",
     410: "The result has passed its time.",
     413: "The body is too large.",
     415: "The body's media type is not taken here.",
     416: "No byte of the requested range exists.",
     422: "The Idempotency-Key was used with a different request.",
-    429: "Too many live jobs; Retry-After says when to try again.",
+    429: "Too many, too fast; Retry-After says when to try again.",
     500: "An unexpected error.",
     503: "Not possible at the moment (no model, queue full, database away); Retry-After says when to try again.",
 }

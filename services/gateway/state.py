@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import asyncpg
 import redis.asyncio as redis
 
+from services.gateway.auth.accounts import Accounts
 from services.gateway.catalog import Catalog
 from services.gateway.metrics.counters import Counters
 from services.gateway.notifier import Notifier
@@ -36,4 +37,5 @@ class GatewayState:
     waiting: Waiting
     notifier: Notifier
     counters: Counters
+    accounts: Accounts | None  # None while authentication is off
     draining: bool = False

@@ -37,7 +37,7 @@ def main() -> int:
         say("Starting Postgres, Redis, the gateway, the coordinator, a worker and Flower …")
         stack.start()
         say(f"Up after {time.monotonic() - began:.1f} s. First job: {arguments.prompt}")
-        picture = draw(stack.url, arguments.prompt, arguments.out)
+        picture = draw(stack.url, stack.headers, arguments.prompt, arguments.out)
         say(f"Picture: {picture} (the ZIP is beside it), {time.monotonic() - began:.1f} s after the start")
         say(f"API: {stack.url}   docs: {stack.url}/docs   Flower: {stack.flower_url}")
         if not arguments.once:

@@ -20,9 +20,9 @@ class JobFailedError(RuntimeError):
     """The job did not complete; the text says what the API told."""
 
 
-def draw(url: str, prompt: str, out: Path) -> Path:
-    """Draw `prompt`; the ZIP and the PNG are saved under `out`. The PNG's path."""
-    with httpx.Client(base_url=url, timeout=30) as client:
+def draw(url: str, headers: dict[str, str], prompt: str, out: Path) -> Path:
+    """Draw `prompt` for whom the headers name; the ZIP and the PNG are saved under `out`. The PNG's path."""
+    with httpx.Client(base_url=url, headers=headers, timeout=30) as client:
         answer = client.post("/generate/text", json={"prompt": prompt})
         if answer.status_code != 202:
             raise JobFailedError(answer.text)

@@ -19,7 +19,9 @@ from psycopg2 import sql
 from services.local.postgres import EmbeddedPostgres
 from services.local.processes import usable_port
 from services.local.redis import EmbeddedRedis
+from services.local.sign_in import is_on, kept_secret, sign_in
 from services.local.supervisor import Child, Supervisor
+from shared.settings import Settings
 
 DATABASE = "atelier"
 READY_SECONDS = 120
@@ -49,6 +51,7 @@ class LocalStack:
         self._lock: IO[str] | None = None
         self.supervisor: Supervisor | None = None
         self.url = self.flower_url = ""
+        self.headers: dict[str, str] = {}  # what a request of ours carries
 
     def start(self) -> None:
         """Start all of it and return when jobs can be accepted. From the main thread only."""
@@ -58,7 +61,7 @@ class LocalStack:
         self._migrate(environment)
         self.supervisor = Supervisor(self._children(environment), environment, self._home / "logs", self._say)
         self.supervisor.start()
-        self._await_ready()
+        self._await_ready(environment)
 
     def stop(self) -> None:
         """Drain the worker, stop everything, the servers last."""
@@ -94,6 +97,11 @@ class LocalStack:
         port, flower = self._port("the API", self._ports.gateway), self._port("Flower", self._ports.flower)
         self.url, self.flower_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{flower}"
         environment |= {"ATELIER_PORT": str(port), "ATELIER_FLOWER_URL": self.flower_url}
+        if is_on(environment):
+            if not environment.get("ATELIER_ADMIN_PASSWORD"):
+                raise StackError("ENABLE_AUTH=true needs ATELIER_ADMIN_PASSWORD here: the first job is the admin's.")
+            if "ATELIER_SECRET_KEY" not in environment:
+                environment["ATELIER_SECRET_KEY"] = kept_secret(self._home / "secret_key")
         return environment
 
     def _port(self, what: str, wanted: int) -> int:
@@ -120,14 +128,25 @@ class LocalStack:
             Child("flower", flower),
         ]
 
-    def _await_ready(self) -> None:
+    def _await_ready(self, environment: dict[str, str]) -> None:
         assert self.supervisor is not None
         deadline = time.monotonic() + READY_SECONDS
-        while not (_answers(f"{self.url}/ready") and _has_models(self.url)):
+        while not (_answers(f"{self.url}/ready") and self._has_models(environment)):
             if time.monotonic() > deadline:
                 raise StackError(f"the platform is not ready after {READY_SECONDS} s; see {self._home / 'logs'}")
             self.supervisor.check()
             time.sleep(0.1)
+
+    def _has_models(self, environment: dict[str, str]) -> bool:
+        """Whether a worker lives and has told what it can serve."""
+        if is_on(environment) and not self.headers:
+            name = environment.get("ATELIER_ADMIN_USERNAME", Settings.model_fields["admin_username"].default)
+            try:
+                self.headers = sign_in(self.url, name, environment["ATELIER_ADMIN_PASSWORD"])
+            except httpx.HTTPStatusError as error:
+                raise StackError(f"{name} cannot sign in with ATELIER_ADMIN_PASSWORD: {error.response.text}") from None
+        status = httpx.get(f"{self.url}/models/status", headers=self.headers, timeout=5).json()
+        return bool(status["workers"] and status["models"])
 
 
 def ensure_database(server_url: str, name: str) -> str:
@@ -149,9 +168,3 @@ def _answers(url: str) -> bool:
         return httpx.get(url, timeout=5).status_code == 200
     except httpx.HTTPError:
         return False
-
-
-def _has_models(url: str) -> bool:
-    """Whether a worker lives and has told what it can serve."""
-    status = httpx.get(f"{url}/models/status", timeout=5).json()
-    return bool(status["workers"] and status["models"])

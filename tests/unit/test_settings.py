@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from shared.settings import Settings, unknown_names
 
+SECRET = "an example that is long enough, 0123456789"
 URLS = {"database_url": "postgresql://x", "redis_url": "redis://x", "storage_url": "file:///x"}
 
 
@@ -34,9 +35,20 @@ def test_a_public_address_without_authentication_must_be_said_twice() -> None:
     assert Settings(**URLS, host="0.0.0.0", public_without_auth=True).host == "0.0.0.0"  # type: ignore[arg-type]
 
 
-def test_authentication_that_is_not_there_is_not_pretended() -> None:
-    with pytest.raises(ValidationError, match="ENABLE_AUTH"):
-        Settings(**URLS, ENABLE_AUTH=True)  # type: ignore[arg-type]
+@pytest.mark.parametrize("secret", [None, "short", "x" * 64, "change-me" * 5])
+def test_authentication_needs_a_real_secret(secret: str | None) -> None:
+    with pytest.raises(ValidationError, match="ATELIER_SECRET_KEY"):
+        Settings(**URLS, enable_auth=True, secret_key=secret)  # type: ignore[arg-type]
+
+
+def test_a_public_address_with_authentication_needs_no_second_word() -> None:
+    found = Settings(**URLS, host="0.0.0.0", enable_auth=True, secret_key=SECRET)  # type: ignore[arg-type]
+    assert SECRET not in repr(found)
+
+
+def test_a_weak_first_admin_is_refused_at_the_start() -> None:
+    with pytest.raises(ValidationError, match="ATELIER_ADMIN_PASSWORD"):
+        Settings(**URLS, enable_auth=True, secret_key=SECRET, admin_password="admin123")  # type: ignore[arg-type]
 
 
 def test_a_lease_must_outlast_its_heartbeats() -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
+from services.gateway.auth.access import READ_JOBS, WRITE_JOBS, allowed
 from services.gateway.dependencies import Base, JobId, Owner, State, unknown_job
 from services.gateway.jobs.events import status_events
 from services.gateway.jobs.schemas import JobPage, JobStatus
@@ -20,7 +21,7 @@ NAME = "^[a-z0-9_.]+$"
 NO_STORE = {"Cache-Control": "no-store"}
 
 
-@router.get("/status/{job_id}", response_model=JobStatus, responses=problems(404))
+@router.get("/status/{job_id}", response_model=JobStatus, responses=problems(404), dependencies=allowed(READ_JOBS))
 async def get_status(job_id: JobId, state: State, owner: Owner, base: Base) -> Response:
     """The whole current status of a job."""
     job = await state.jobs.get(job_id, owner)
@@ -40,6 +41,7 @@ async def get_status(job_id: JobId, state: State, owner: Owner, base: Base) -> R
         },
         **problems(404),
     },
+    dependencies=allowed(READ_JOBS),
 )
 async def get_events(job_id: JobId, state: State, owner: Owner, base: Base) -> Response:
     """Follow a job. Every event is the whole status, so a reconnect misses nothing."""
@@ -53,6 +55,7 @@ async def get_events(job_id: JobId, state: State, owner: Owner, base: Base) -> R
     "/jobs/{job_id}/cancel",
     response_model=JobStatus,
     responses={202: {"model": JobStatus, "description": "The worker stops at its next step."}, **problems(404, 409)},
+    dependencies=allowed(WRITE_JOBS),
 )
 async def cancel_job(job_id: JobId, state: State, owner: Owner, base: Base) -> Response:
     """Cancel a job: 200 if it is cancelled now, 202 if a worker must stop first, 409 if it had ended."""
@@ -67,7 +70,7 @@ async def cancel_job(job_id: JobId, state: State, owner: Owner, base: Base) -> R
     return Response(body, 200 if outcome == "cancelled" else 202, headers=NO_STORE, media_type="application/json")
 
 
-@router.get("/jobs", response_model=JobPage, responses=problems(400))
+@router.get("/jobs", response_model=JobPage, responses=problems(400), dependencies=allowed(READ_JOBS))
 async def list_jobs(
     request: Request,
     state: State,
@@ -92,13 +95,13 @@ async def list_jobs(
     return Response(body, headers=NO_STORE, media_type="application/json")
 
 
-@router.get("/jobs/{job_id}", response_model=JobStatus, responses=problems(404))
+@router.get("/jobs/{job_id}", response_model=JobStatus, responses=problems(404), dependencies=allowed(READ_JOBS))
 async def get_job(job_id: JobId, state: State, owner: Owner, base: Base) -> Response:
     """The same as GET /status/{job_id}."""
     return await get_status(job_id, state, owner, base)
 
 
-@router.delete("/jobs/{job_id}", status_code=204, responses=problems(404, 409))
+@router.delete("/jobs/{job_id}", status_code=204, responses=problems(404, 409), dependencies=allowed(WRITE_JOBS))
 async def delete_job(job_id: JobId, state: State, owner: Owner) -> Response:
     """Forget an ended job and its files. A live one must be cancelled first."""
     if not await state.jobs.delete(job_id, owner):

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.gateway.auth.access import SUBMIT, authentication_required
+from services.gateway.auth.accounts import Accounts, invalid_token
 from services.gateway.errors import validation_failed
 from services.gateway.jobs.forms import FORM, Form, read_form
 from services.gateway.jobs.preferences import header_priority, idempotency_key, wanted_wait
@@ -21,6 +23,7 @@ from services.gateway.json_reader import read_body, read_json
 from services.gateway.results.service import reply_of
 from services.gateway.state import GatewayState
 from services.gateway.waiting import Watch
+from shared.accounts.credentials import Principal
 from shared.errors import AtelierError, Gone, UnsupportedMediaType, ValidationFailed
 from shared.family import Family, Operation
 from shared.ids import new_id
@@ -31,13 +34,27 @@ Choice = tuple[Family, Operation]
 
 
 async def submit(
-    request: Request, state: GatewayState, owner: str, base: str, choices: Sequence[Choice], batch: str | None
+    request: Request,
+    state: GatewayState,
+    submitter: Principal | None,
+    base: str,
+    choices: Sequence[Choice],
+    batch: str | None,
 ) -> Response:
-    """One POST on an operation's path; `choices` are the operations that share it, `batch` is where arrays go."""
+    """One POST on an operation's path; `choices` are the operations that share it, `batch` is where arrays go.
+
+    Without a `submitter` only the body can tell who asks.
+    """
     wait = wanted_wait(request, state.settings.max_wait)
     forms = [choice for choice in choices if choice[1].multipart]
+    if submitter is None and (_media_type(request) == FORM or len(forms) == len(choices)):
+        raise authentication_required()  # before anything of a form is read
     async with read_form(request, forms[0][1].multipart if forms else None) as form:
         body = form.body if form else read_json(await _json_body(request, state.settings.max_json_bytes, choices))
+        if state.accounts is not None:
+            submitter = await _submitter(state.accounts, submitter, body)
+        assert submitter is not None
+        owner = submitter.owner
         family, operation = _choose(forms if form else choices, body, batch)
         parsed = operation.resolve(_validated(operation, body))
         await state.catalog.require(family.name, operation.models(parsed))
@@ -84,8 +101,27 @@ async def _submitted(state: GatewayState, submission: Submission, form: Form | N
     return receipt
 
 
+async def _submitter(accounts: Accounts, known: Principal | None, body: Any) -> Principal:
+    """Who asks, by the headers or by the body's `token`, which is taken out: it is no part of the input."""
+    token = body.pop("token", None) if isinstance(body, dict) else None
+    if token is None:
+        if known is None:
+            raise authentication_required()
+        return known
+    found = await accounts.authenticate(token) if isinstance(token, str) else None
+    if found is None or (known is not None and known.owner != found.owner):
+        raise invalid_token()
+    if known is None:
+        SUBMIT.check(found)
+    return known or found
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
+
+
 async def _json_body(request: Request, limit: int, choices: Sequence[Choice]) -> bytes:
-    media_type = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
+    media_type = _media_type(request)
     taken = FORM if all(operation.multipart for _, operation in choices) else "application/json"
     if taken == FORM or (media_type != "application/json" and not media_type.endswith("+json")):
         raise UnsupportedMediaType(f"This address takes {taken}.", headers={"Accept": taken})

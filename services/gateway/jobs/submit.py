@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
-from services.gateway.dependencies import Base, Owner, State
+from services.gateway.auth.access import SUBMIT, allowed
+from services.gateway.dependencies import Base, State, Submitter
 from services.gateway.jobs.forms import FORM
 from services.gateway.jobs.schemas import Accepted
 from services.gateway.jobs.service import Choice, submit
@@ -66,8 +67,8 @@ def submit_router(families: dict[str, Family]) -> APIRouter:
 
 
 def _add_route(router: APIRouter, path: str, choices: list[Choice], batch: str | None) -> None:
-    async def post(request: Request, state: State, owner: Owner, base: Base) -> Response:
-        return await submit(request, state, owner, base, choices, batch)
+    async def post(request: Request, state: State, submitter: Submitter, base: Base) -> Response:
+        return await submit(request, state, submitter, base, choices, batch)
 
     operations = [operation for _, operation in choices]
     router.add_api_route(
@@ -77,6 +78,7 @@ def _add_route(router: APIRouter, path: str, choices: list[Choice], batch: str |
         status_code=202,
         operation_id="post" + path.replace("/", "_"),
         tags=[choices[0][0].name],
+        dependencies=allowed(SUBMIT),
         summary=operations[0].summary,
         description="\n\n".join(operation.description for operation in operations),
         responses={

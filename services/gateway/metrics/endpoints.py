@@ -6,11 +6,12 @@ from fastapi import APIRouter, Request
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0, generate_latest
 from starlette.responses import JSONResponse, Response
 
+from services.gateway.auth.access import READ_OPS, allowed
 from services.gateway.dependencies import State
 from services.gateway.metrics.service import metrics_json, prometheus_lines
 from services.gateway.responses import problems
 
-router = APIRouter(tags=["metrics"])
+router = APIRouter(tags=["metrics"], dependencies=allowed(READ_OPS))
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "JSON, or the Prometheus exposition if Accept names text first.",

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
+from services.gateway.auth.access import PUBLIC, READ_JOBS, allowed
 from services.gateway.dependencies import State
 from services.gateway.models.service import model_status
 from services.gateway.responses import problems
@@ -42,12 +43,12 @@ def models_router(families: dict[str, Family]) -> APIRouter:
     """GET /models/status and GET /examples."""
     router = APIRouter(tags=["models"])
 
-    @router.get("/models/status", response_model=ModelStatus, responses=problems())
+    @router.get("/models/status", response_model=ModelStatus, responses=problems(), dependencies=allowed(READ_JOBS))
     async def get_model_status(state: State) -> dict[str, Any]:
         """Whether a live worker holds a picture model in memory, and every model and LoRA that can be named."""
         return await model_status(state)
 
-    @router.get("/examples", response_model=Examples, responses=problems())
+    @router.get("/examples", response_model=Examples, responses=problems(), dependencies=allowed(PUBLIC))
     async def get_examples() -> dict[str, Any]:
         """Example prompts."""
         return {"examples": [dict(example) for family in families.values() for example in family.examples]}

@@ -5,11 +5,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
+from services.gateway.auth.access import READ_JOBS, allowed
 from services.gateway.dependencies import JobId, Owner, State
 from services.gateway.responses import problems
 from services.gateway.results.service import archive_response, file_response, result_reply
 
-router = APIRouter(tags=["results"])
+router = APIRouter(tags=["results"], dependencies=allowed(READ_JOBS))
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 RANGES: dict[int | str, dict[str, Any]] = {
     206: {"description": "The requested range.", "content": {"*/*": BINARY}},

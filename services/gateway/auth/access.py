@@ -1,0 +1,158 @@
+"""Who may use which route. Each route says so when it is made; one that does not stops the gateway's start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+from starlette.routing import Mount
+
+from services.gateway.auth.accounts import invalid_token
+from services.gateway.responses import problems
+from services.gateway.state import GatewayState
+from shared.accounts.credentials import Principal
+from shared.accounts.scopes import SCOPES
+from shared.errors import Forbidden, Unauthorized
+
+ANONYMOUS = Principal("anonymous", "anonymous", "free", ("user",), frozenset(SCOPES))
+DOCUMENTATION = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
+SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An access token, or a key."},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+
+
+async def get_principal(request: Request) -> Principal:
+    """Who asks; raises Unauthorized. While authentication is off everybody is the one anonymous owner.
+
+    Keys are not read from the address: addresses are logged and shared.
+    """
+    state = cast(GatewayState, request.app.state.gateway)
+    if state.accounts is None:
+        return ANONYMOUS
+    held: Principal | None = request.scope.get("principal")
+    if held is None:
+        credentials = _credentials(request)
+        if not credentials:
+            raise authentication_required()
+        found = [await state.accounts.authenticate(credential) for credential in credentials]
+        if len({principal.owner for principal in found}) > 1:
+            raise invalid_token()
+        held = request.scope["principal"] = found[0]
+    return held
+
+
+async def get_submitter(request: Request) -> Principal | None:
+    """The same for routes whose body may carry the credential in its `token` field: None while only it can tell."""
+    if request.app.state.gateway.accounts is not None and not _credentials(request):
+        return None
+    return await get_principal(request)
+
+
+def authentication_required() -> Unauthorized:
+    return Unauthorized("Authentication required", headers={"WWW-Authenticate": "Bearer"})
+
+
+def _credentials(request: Request) -> list[str]:
+    """What the headers carry; raises Unauthorized for what cannot be one."""
+    bearers, keys = (request.headers.getlist(name) for name in ("authorization", "x-api-key"))
+    if len(bearers) > 1 or len(keys) > 1:
+        raise invalid_token()
+    found = list(keys)
+    if bearers:
+        scheme, _, credential = bearers[0].partition(" ")
+        if scheme.lower() != "bearer" or not credential.strip():
+            raise invalid_token()
+        found.append(credential.strip())
+    return found
+
+
+class Public:
+    """Anybody."""
+
+    async def __call__(self) -> None:
+        return None
+
+
+class Allow:
+    """Whoever holds the scope; `signed_in` refuses keys; with `in_body` the credential may be the body's `token`."""
+
+    def __init__(self, scope: str | None = None, *, signed_in: bool = False, role: str | None = None) -> None:
+        assert scope is None or scope in SCOPES
+        self.scope, self.signed_in, self.role = scope, signed_in, role
+
+    async def __call__(self, principal: Annotated[Principal, Depends(get_principal)]) -> None:
+        self.check(principal)
+
+    def check(self, principal: Principal) -> None:
+        """Raise Forbidden with what is missing."""
+        if self.role is not None and self.role not in principal.roles:
+            raise Forbidden(f"Insufficient permissions. Required roles: ['{self.role}']")
+        if self.scope is not None and self.scope not in principal.scopes:
+            raise Forbidden(f"Insufficient permissions. Required scopes: ['{self.scope}']")
+        if self.signed_in and principal.session_id is None:
+            raise Forbidden("A key cannot do this; sign in with the password.")
+
+
+class AllowSubmit(Allow):
+    """The same where the body may carry the credential: whom the headers do not tell, the route asks the body."""
+
+    async def __call__(  # type: ignore[override]
+        self, principal: Annotated[Principal | None, Depends(get_submitter)]
+    ) -> None:
+        if principal is not None:
+            self.check(principal)
+
+
+PUBLIC = Public()
+READ_JOBS, WRITE_JOBS = Allow("jobs:read"), Allow("jobs:write")
+SUBMIT = AllowSubmit("jobs:write")
+READ_OPS = Allow("ops:read")
+ANY_ACCOUNT, SIGNED_IN = Allow(), Allow(signed_in=True)
+MANAGE_ACCOUNTS = Allow("accounts:manage", role="admin")
+
+
+def allowed(access: Public | Allow) -> Sequence[Any]:
+    """For a route's or router's `dependencies`."""
+    return [Depends(access)]
+
+
+def access_of(route: RouteContext) -> Public | Allow | None:
+    """What the route said about its access; the documentation is public."""
+    if isinstance(route.original_route, Mount) or route.path in DOCUMENTATION:
+        return PUBLIC
+    if isinstance(route.original_route, APIRoute):
+        for dependency in route.dependencies:
+            if isinstance(dependency.dependency, (Public, Allow)):
+                return dependency.dependency
+    return None
+
+
+def document_access(app: FastAPI) -> None:
+    """Say in the OpenAPI what each route asks for, and that it may be refused."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        document["components"]["securitySchemes"] = SCHEMES
+        for route in iter_route_contexts(app.routes):
+            access, path = access_of(route), document["paths"].get(route.path_format)
+            if path is None or not isinstance(access, Allow):
+                continue
+            for method in (name.lower() for name in route.methods or ()):
+                if method in path:
+                    path[method]["security"] = [{name: []} for name in SCHEMES]
+                    refusals = {str(status): told for status, told in problems(401, 403).items()}
+                    path[method]["responses"] = refusals | path[method]["responses"]
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def require_access(app: FastAPI) -> None:
+    """Deny by default: a route without access is a mistake of ours, found at the start."""
+    for route in iter_route_contexts(app.routes):
+        if access_of(route) is None:
+            raise RuntimeError(f"{route.path} does not say who may use it (services/gateway/auth/access.py)")

@@ -1,0 +1,143 @@
+"""Users in the table (asyncpg)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from shared.accounts.attempts import DELAY
+from shared.errors import Conflict
+from shared.ids import new_id
+
+COLUMNS = f"""
+    id, username, email, full_name, roles, tier, is_active, is_verified, created_at, last_login, metadata,
+    (SELECT count(*) FROM api_keys k WHERE k.user_id = users.id) AS api_key_count,
+    (SELECT coalesce(sum(count), 0) FROM attempts WHERE {{own}}) AS failed_attempts,
+    (SELECT max(last_at + {DELAY}) FROM attempts WHERE {{own}} AND last_at + {DELAY} > now()) AS locked_until
+""".format(own="kind = 'login' AND starts_with(subject, lower(username) || ' ')")
+
+ADD = """
+INSERT INTO users (id, username, email, full_name, password_hash, roles, is_verified)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+"""
+FIND = f"SELECT {COLUMNS} FROM users WHERE id = $1"
+BY_NAME = "SELECT id, password_hash FROM users WHERE lower(username) = lower($1) AND is_active"
+PASSWORD = "SELECT password_hash FROM users WHERE id = $1"
+SET_PASSWORD = "UPDATE users SET password_hash = $2 WHERE id = $1"
+PAGE = f"SELECT {COLUMNS} FROM users WHERE $1::uuid IS NULL OR id < $1 ORDER BY id DESC LIMIT $2"
+HAS_ADMIN = "SELECT EXISTS (SELECT 1 FROM users WHERE 'admin' = ANY(roles) AND is_active)"
+LOCK_ADMINS = "SELECT id FROM users WHERE 'admin' = ANY(roles) AND is_active ORDER BY id FOR UPDATE"
+REMOVE = "DELETE FROM users WHERE lower(username) = lower($1) RETURNING id"
+# What nobody owns any more: queued jobs never start, running ones stop, results go with the janitor's next round.
+ABANDON = """
+UPDATE jobs SET deleted_at = now(), cancel_requested_at = coalesce(cancel_requested_at, now()),
+    state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE state END,
+    finished_at = CASE WHEN state = 'queued' THEN now() ELSE finished_at END,
+    purge_after = CASE WHEN state = 'running' THEN purge_after ELSE now() END
+WHERE owner = $1 AND deleted_at IS NULL
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class UserView:
+    """A user as the API shows one: never the hash. `locked_until` is when the next password may be tried."""
+
+    id: UUID
+    username: str
+    email: str
+    full_name: str
+    roles: list[str]
+    tier: str
+    is_active: bool
+    is_verified: bool
+    created_at: datetime
+    last_login: datetime | None
+    metadata: dict[str, Any]
+    api_key_count: int
+    failed_attempts: int
+    locked_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewUser:
+    """A user to be added; the password is hashed already."""
+
+    username: str
+    email: str
+    full_name: str
+    password_hash: str
+    roles: tuple[str, ...] = ("user",)
+    is_verified: bool = False
+
+
+class Users:
+    """Reads and writes of users."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def add(self, user: NewUser) -> UUID:
+        """The new user's id; Conflict that names the field if the name or the address is taken."""
+        user_id = new_id()
+        try:
+            await self._pool.execute(
+                ADD,
+                user_id,
+                user.username,
+                user.email,
+                user.full_name,
+                user.password_hash,
+                list(user.roles),
+                user.is_verified,
+            )
+        except asyncpg.UniqueViolationError as error:
+            field = "email" if error.constraint_name == "users_email" else "username"
+            raise Conflict(f"This {field} is taken.", details={"field": field}) from None
+        return user_id
+
+    async def get(self, user_id: UUID) -> UserView | None:
+        row = await self._pool.fetchrow(FIND, user_id)
+        return _view(row) if row else None
+
+    async def page(self, before: UUID | None, limit: int) -> list[UserView]:
+        """Newest first, older than `before`."""
+        return [_view(row) for row in await self._pool.fetch(PAGE, before, limit)]
+
+    async def sign_in_as(self, username: str) -> tuple[UUID, str] | None:
+        """Id and password hash of an active user."""
+        row = await self._pool.fetchrow(BY_NAME, username)
+        return (row["id"], row["password_hash"]) if row else None
+
+    async def password_hash(self, user_id: UUID) -> str | None:
+        found: str | None = await self._pool.fetchval(PASSWORD, user_id)
+        return found
+
+    async def set_password(self, user_id: UUID, password_hash: str) -> None:
+        await self._pool.execute(SET_PASSWORD, user_id, password_hash)
+
+    async def has_admin(self) -> bool:
+        return bool(await self._pool.fetchval(HAS_ADMIN))
+
+    async def remove(self, username: str) -> UUID | None:
+        """Delete a user with keys, sessions and jobs; the id, or None if there is no such user.
+
+        Raises Conflict for the last admin: nobody could undo that.
+        """
+        async with self._pool.acquire() as connection, connection.transaction():
+            admins = {row["id"] for row in await connection.fetch(LOCK_ADMINS)}
+            user_id: UUID | None = await connection.fetchval(REMOVE, username)
+            if user_id is not None and admins == {user_id}:
+                raise Conflict("This is the last admin; make another one first.", details={"field": "name"})
+            if user_id is not None:
+                await connection.execute(ABANDON, str(user_id))
+        return user_id
+
+
+def _view(row: asyncpg.Record) -> UserView:
+    values = dict(row)
+    return UserView(**values | {"metadata": json.loads(values["metadata"])})
