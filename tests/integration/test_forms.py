@@ -140,9 +140,7 @@ def test_a_bad_request_is_refused_by_name_and_leaves_nothing(platform: Platform,
     assert post(platform, GOOD, f"/sync{STAMP}").json()["said"] == "seen"
 
 
-def test_json_is_told_what_is_taken_here(platform: Platform) -> None:
-    answer = platform.client.post(STAMP, json={"say": "seen"})
-    assert (answer.status_code, answer.headers["accept"]) == (415, "multipart/form-data")
+def test_a_form_is_told_what_is_taken_here(platform: Platform) -> None:
     answer = post(platform, GOOD, "/toys/play")
     assert (answer.status_code, answer.headers["accept"]) == (415, "application/json")
 
