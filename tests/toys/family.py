@@ -29,7 +29,7 @@ class ToyInput(JobInput):
 
 
 class StampInput(ToyInput):
-    """A picture; the stamp is a file that tells what the runner saw."""
+    """A picture; the stamp is a file that tells what the runner saw, and the copy is the picture again."""
 
     picture: FileInput
 

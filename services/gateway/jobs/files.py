@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from io import BufferedIOBase, BytesIO
+from io import SEEK_END, BufferedIOBase, BytesIO
 from typing import Any, cast
 from uuid import UUID
 
@@ -120,13 +120,13 @@ def _received(files: RequestFiles, name: str, given: object, rule: FileField, po
 
 def _described(field: str, name: str, content: BufferedIOBase, rule: FileField) -> FileInput:
     """The media type is what the bytes are, not what the client says."""
+    size = content.seek(0, SEEK_END)
+    if size > rule.max_bytes:
+        raise file_too_large(field, rule.max_bytes)
     content.seek(0)
     media_type = _media_type(field, content.read(HEAD), rule)
     content.seek(0)
     digest = hashlib.file_digest(content, "sha256")
-    size = content.tell()
-    if size > rule.max_bytes:
-        raise file_too_large(field, rule.max_bytes)
     return FileInput(name=name, media_type=media_type, size=size, sha256=digest.hexdigest())
 
 
