@@ -9,6 +9,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_SEED = 2**63 - 1
+FILE_DESCRIPTION = (
+    "A file: base64, a data URI with base64, an http(s) address that a worker fetches, or `job:<id>/<name>`, a file "
+    "that an earlier, completed job of yours made."
+)
 
 Priority = Annotated[
     int, Field(ge=0, le=9, description="0 to 9; higher goes first. The header X-Priority does the same.")
@@ -28,21 +32,29 @@ class JobInput(Schema):
 
 
 class FileInput(Schema):
-    """A file that came with the request: stored before the job is accepted; the runner finds it in `job.inputs`."""
+    """A file of the request, which the runner finds in `job.inputs`; this is what its job knows of it.
+
+    Clients send an uploaded part or a string, and never this object. `size` is in bytes, `sha256` in hex. `source` is
+    set if the file did not come with the request: `job:<id>/<name>`, which was copied, or an http(s) address, which
+    a worker fetches, so that size, hash and media type are None when the job is accepted.
+    """
 
     name: str
-    media_type: str
-    size: int
-    sha256: str
+    media_type: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+    source: str | None = None
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _: Any, __: Any) -> dict[str, Any]:
+        return {"title": "FileInput", "type": "string", "minLength": 1, "description": FILE_DESCRIPTION}
 
 
 @dataclass(frozen=True, slots=True)
-class Multipart:
-    """An operation that takes a form: `files` by field, each with the media types that it may have, and the one text
-    field `config` whose JSON object is the rest of the input. A file may have `max_bytes`."""
+class FileField:
+    """A file that an operation takes: the media types that it may have (see `shared.signatures`), its most bytes."""
 
-    files: Mapping[str, tuple[str, ...]]
-    config: str
+    media_types: tuple[str, ...]
     max_bytes: int
 
 
@@ -82,7 +94,8 @@ class Operation:
 
     `accepts` tells from a parsed JSON body whether this operation is meant, since several may share a path.
     `parse` turns that body into `input` (identity for objects; arrays are wrapped by the operation).
-    With `multipart` it takes a form instead of JSON.
+    `files` are the fields of `input` that are a FileInput. With them it takes a form as well as JSON: the files as
+    parts, and the text field `config` whose JSON object is the rest of the input. Examples are JSON all the same.
     `resolve` fixes what the client left open (a random seed, the default model) before the job is accepted, so that
     every attempt makes the same thing. `models` names what a resolved request needs, so that a request for a model
     that no worker has is refused at once. `wants_preview` tells whether a request asked for previews.
@@ -97,7 +110,8 @@ class Operation:
     description: str
     examples: Mapping[str, Any]
     body_schema: type[BaseModel] | None = None
-    multipart: Multipart | None = None
+    files: Mapping[str, FileField] = field(default_factory=dict)
+    config: str = "config"
     accepts: Callable[[object], bool] = field(default=lambda body: isinstance(body, dict))
     parse: Callable[[Any], Any] = field(default=lambda body: body)
     resolve: Callable[[Any], Any] = field(default=lambda request: request)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -21,6 +22,7 @@ PREFIX = "ATELIER_"
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 SECRET_LENGTH, SECRET_LETTERS = 32, 10  # characters; different ones, so that no sample or repetition passes
 LOCAL_ONLY = {"ATELIER_HOME"}  # read by the local stack before settings exist
+LISTS = ("families", "extra_families", "trusted_proxies", "egress_ports", "egress_networks")  # separated by commas
 
 
 def _named(name: str) -> Any:
@@ -66,6 +68,14 @@ class Settings(BaseSettings):
         (), description="addresses or networks whose X-Forwarded-For is believed"
     )
 
+    # The way out (`shared/egress/`), for addresses that clients name.
+    egress_ports: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], NoDecode] = Field(
+        (), description="ports that may be asked besides 80 and 443"
+    )
+    egress_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        (), description="networks (CIDR) that may be asked although they are private"
+    )
+
     # Limits: 0 means none.
     queue_size: int = Field(100, ge=0, description="live queued jobs per family; above it 503 queue_full")
     max_live_jobs: int = Field(1000, ge=0, description="queued and running jobs per owner; above it 429")
@@ -105,7 +115,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
-        for name in ("families", "extra_families", "trusted_proxies"):
+        for name in LISTS:
             if isinstance(values.get(name), str):
                 values[name] = tuple(part.strip() for part in values[name].split(",") if part.strip())
         return values

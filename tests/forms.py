@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import base64
 from dataclasses import dataclass
 
+from services.gateway.jobs.forms import text_size
 from tests.toys.family import MAX_PICTURE
 from tests.toys.runner import content
 
@@ -53,10 +54,14 @@ class Refused:
 
 
 GOOD = form(picture(), config())
+TOO_LONG = text_size(MAX_PICTURE) + 1_000_001
 REFUSED = {
     "no file": Refused(form(config()), "picture"),
-    "the file as text": Refused(form(part("picture", PNG.hex().encode()), config()), "picture"),
+    "the file as hex": Refused(form(part("picture", PNG.hex().encode()), config()), "picture"),
     "an empty file": Refused(form(picture(b""), config()), "picture"),
+    "a text that is no file": Refused(form(part("picture", b"a painting"), config()), "picture"),
+    "an address of another kind": Refused(form(part("picture", b"ftp://example.com/a.png")), "picture"),
+    "an address with a password": Refused(form(part("picture", b"http://u:p@example.com/a.png")), "picture"),
     "a text that says it is a picture": Refused(form(picture(b"Dear reader, I am no picture."), config()), "picture"),
     "a GIF": Refused(form(picture(b"GIF89a" + content(5, 500), "a.gif", "image/gif"), config()), "picture"),
     "a WAV, which begins as WEBP does": Refused(form(picture(b"RIFF\0\1\0\0WAVEfmt " + bytes(500))), "picture"),
@@ -79,7 +84,9 @@ REFUSED = {
     "a key that the operation does not have": Refused(form(picture(), config(b'{"nope": 1}')), "nope"),
     "config beyond its limit": Refused(form(picture(), config(b'{"say": "%s"}' % (b"x" * 1_000_001))), "body"),
     "too large a file": Refused(form(picture(long_picture(MAX_PICTURE + 1)), config()), "picture", 413),
-    "too large a form": Refused(form(picture(long_picture(MAX_PICTURE + 1_000_001))), None, 413),
+    "too large a form": Refused(form(picture(), part("x", bytes(TOO_LONG), "x"), part("y", b"")), None, 413),
+    "too large a text": Refused(form(part("picture", b"A" * text_size(MAX_PICTURE) + b"A")), "picture", 413),
+    "too much base64": Refused(form(part("picture", base64.b64encode(long_picture(MAX_PICTURE + 3)))), "picture", 413),
     "no boundary": Refused(GOOD, "body", content_type="multipart/form-data"),
     "another boundary": Refused(GOOD, "body", content_type="multipart/form-data; boundary=other"),
     "a boundary of 300 letters": Refused(GOOD, "body", content_type=f"multipart/form-data; boundary={'b' * 300}"),
@@ -103,6 +110,5 @@ REFUSED = {
         form(picture(), config().replace(b"Content-", b"".join(b"X-%d: y\r\n" % n for n in range(100)) + b"Content-")),
         "body",
     ),
-    "JSON": Refused(json.dumps({"say": "seen"}).encode(), None, 415, "application/json"),
     "a form that is no multipart": Refused(b"say=seen", None, 415, "application/x-www-form-urlencoded"),
 }

@@ -17,7 +17,8 @@ from services.gateway.auth.access import document_access, require_access
 from services.gateway.errors import Problem, install_error_handlers, problem, request_id_of, validation_failed
 from services.gateway.health.endpoints import health_router
 from services.gateway.jobs import endpoints as jobs
-from services.gateway.jobs.submit import operation_schemas, submit_router
+from services.gateway.jobs.documents import operation_schemas
+from services.gateway.jobs.submit import submit_router
 from services.gateway.lifespan import gateway_state
 from services.gateway.metrics import endpoints as metrics
 from services.gateway.middleware import RequestCounts, RequestIds, SyncBasePath

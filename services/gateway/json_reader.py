@@ -27,12 +27,12 @@ async def read_body(request: Request, limit: int) -> bytes:
     """The request's body; raises PayloadTooLarge before more than `limit` bytes are held."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
     return bytes(body)
 
 
@@ -122,5 +122,6 @@ def _checked_text(value: Any, place: str) -> Any:
     return value
 
 
-def _too_large(limit: int) -> PayloadTooLarge:
+def too_large(limit: int) -> PayloadTooLarge:
+    """The body is larger than so many bytes."""
     return PayloadTooLarge(f"The body is larger than {limit} bytes.", details={"limit": limit})

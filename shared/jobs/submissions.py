@@ -112,6 +112,14 @@ class Submitter:
             self._task = asyncio.create_task(self._drain())
         return await submission.outcome
 
+    async def earlier(self, submission: Submission) -> Receipt | None:
+        """The receipt of an earlier, equal request with the same key, or None; nothing is submitted."""
+        if submission.key is None:
+            return None
+        rows = await self._pool.fetch(READ_KEYS, [submission.owner], [submission.key])
+        same = [row["job_id"] for row in rows if row["fingerprint"] == submission.fingerprint]
+        return Receipt(same[0], replayed=True) if same else None
+
     async def close(self) -> None:
         """Wait until everything that was accepted is committed."""
         if self._task is not None:

@@ -132,6 +132,20 @@ def test_the_style_transfer_of_its_documentation(base_url: str, style_image: byt
     assert finished(base_url, accepted.json()["request_id"])["status"] == "completed"
 
 
+def test_the_style_picture_may_come_as_text(base_url: str, style_image: bytes) -> None:
+    small = STYLE | {"resolution": 64, "num_views": 1, "seed": 3}
+    config = json.dumps(small)
+    url = f"{base_url}/sync/generate/style-transfer"
+    part = requests.post(url, files={"style_image": style_image}, data={"config": config})
+    text = base64.b64encode(style_image).decode()
+    in_json = requests.post(url, json=small | {"style_image": f"data:image/jpeg;base64,{text}"})
+    assert part.status_code == in_json.status_code == 200, in_json.text
+    assert in_json.json()["images"] == part.json()["images"]
+    reference = f"job:{part.json()['request_id']}/view_000.png"
+    again = requests.post(url, json=small | {"style_image": reference})
+    assert again.status_code == 200, again.text
+
+
 def test_the_batch_of_its_documentation(base_url: str) -> None:
     data = requests.post(f"{base_url}/sync/generate/batch", json=BATCH | {"resolution": 64}).json()
     assert [(item["index"], item["success"]) for item in data["results"]] == [(0, True), (1, True)]

@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
-import psycopg2
 import pytest
 
 from services.gateway.app import make_app
@@ -22,6 +20,7 @@ from shared.errors import Unavailable
 from shared.jobs.submissions import Receipt, Submission
 from shared.settings import Settings
 from tests.forms import GOOD, JPEG, MULTIPART, PNG, REFUSED, WEBP, config, form, long_picture, picture
+from tests.integration.kept import Kept
 from tests.platform import Platform, wait_until
 from tests.toys.family import MAX_PICTURE
 from workers.families import families
@@ -41,37 +40,6 @@ def environment(environment: dict[str, str], temporary: Path) -> dict[str, str]:
     """Files go soon when they are to go."""
     quick = {"ATELIER_PURGE_GRACE_SECONDS": "0.1", "ATELIER_REAP_SECONDS": "0.1"}
     return {**environment, **quick, "TMPDIR": str(temporary)}
-
-
-class Kept:
-    """What is kept of all requests: the table's rows and the storage's files."""
-
-    def __init__(self, database_url: str, storage_url: str) -> None:
-        self._database = psycopg2.connect(database_url)
-        self._database.autocommit = True
-        self._root = Path(urlsplit(storage_url).path)
-
-    def close(self) -> None:
-        self._database.close()
-
-    def execute(self, statement: str, *values: Any) -> None:
-        with self._database.cursor() as cursor:
-            cursor.execute(statement, values)
-
-    def jobs(self) -> set[str]:
-        with self._database.cursor() as cursor:
-            cursor.execute("SELECT id::text FROM jobs")
-            return {row[0] for row in cursor}
-
-    def files(self, job_id: str = "*") -> list[Path]:
-        """The files that came with this job, or with all."""
-        return sorted(self._root.glob(f"results/*/{job_id}/input/*"))
-
-    def everything(self, job_id: str) -> list[Path]:
-        return list(self._root.glob(f"results/*/{job_id}/**/*"))
-
-    def snapshot(self) -> tuple[set[str], list[Path]]:
-        return self.jobs(), self.files()
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +108,7 @@ def test_a_bad_request_is_refused_by_name_and_leaves_nothing(platform: Platform,
     assert post(platform, GOOD, f"/sync{STAMP}").json()["said"] == "seen"
 
 
-def test_json_is_told_what_is_taken_here(platform: Platform) -> None:
-    answer = platform.client.post(STAMP, json={"say": "seen"})
-    assert (answer.status_code, answer.headers["accept"]) == (415, "multipart/form-data")
+def test_a_form_is_told_what_is_taken_here(platform: Platform) -> None:
     answer = post(platform, GOOD, "/toys/play")
     assert (answer.status_code, answer.headers["accept"]) == (415, "application/json")
 

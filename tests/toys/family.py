@@ -1,6 +1,6 @@
 """A family for tests and benchmarks: it works in countable steps, makes files, and fails on request.
 
-`toy.stamp` does the same with a picture that comes in a form.
+`toy.stamp` does the same with a picture.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from shared.family import Family, FileInput, JobInput, ModelCard, Multipart, Operation, Schema
+from shared.family import Family, FileField, FileInput, JobInput, ModelCard, Operation, Schema
 from workers.families import Registration
 
 MAX_PICTURE = 2_500_000  # bytes; some chunks, so that a large file is not held in one piece
@@ -29,7 +29,7 @@ class ToyInput(JobInput):
 
 
 class StampInput(ToyInput):
-    """A picture; the stamp is a file that tells what the runner saw."""
+    """A picture; the stamp is a file that tells what the runner saw, and the copy is the picture again."""
 
     picture: FileInput
 
@@ -70,11 +70,9 @@ TOY = Family(
             reply_schema=ToyReply,
             reply=_reply,
             summary="Stamp a picture",
-            description="A form: the file `picture`, and `config`, the other fields as JSON.",
-            examples={"said": {"picture": "(file)", "config": '{"say": "seen"}'}},
-            multipart=Multipart(
-                files={"picture": ("image/png", "image/jpeg", "image/webp")}, config="config", max_bytes=MAX_PICTURE
-            ),
+            description="A form with the file `picture` and `config`, the other fields as JSON; or one JSON object.",
+            examples={"said": {"picture": "data:image/png;base64,iVBORw0KGgo=", "say": "seen"}},
+            files={"picture": FileField(("image/png", "image/jpeg", "image/webp"), MAX_PICTURE)},
             reply_needs_files=False,
         ),
     ),

@@ -30,6 +30,7 @@ class ToyRunner:
             job.progress(step + 1, request.steps, lambda: b"\xff\xd8preview")
         if isinstance(request, StampInput):
             job.save("stamp.json", _stamp(request, job), "application/json")
+            job.save("copy.bin", job.inputs["picture"].read_bytes(), "application/octet-stream")
         for number in range(request.files):
             job.save(f"file_{number}.bin", content(request.seed + number, request.size), "application/octet-stream")
         return {"said": request.say, "steps": request.steps, "files": request.files}

@@ -59,3 +59,20 @@ def test_a_lease_must_outlast_its_heartbeats() -> None:
 def test_lists_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATELIER_FAMILIES", "image, toy")
     assert Settings(**URLS).families == ("image", "toy")  # type: ignore[arg-type]
+
+
+def test_the_way_out_is_read_as_ports_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATELIER_EGRESS_PORTS", "8443, 9000")
+    monkeypatch.setenv("ATELIER_EGRESS_NETWORKS", "10.1.0.0/16,fd12::/32")
+    settings = Settings(**URLS)  # type: ignore[arg-type]
+    assert settings.egress_ports == (8443, 9000)
+    assert [str(network) for network in settings.egress_networks] == ["10.1.0.0/16", "fd12::/32"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORTS", "0"), ("PORTS", "70000"), ("PORTS", "http"), ("NETWORKS", "10.0.0.1/8")]
+)
+def test_a_wrong_way_out_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"ATELIER_EGRESS_{name}", value)
+    with pytest.raises(ValidationError, match=f"egress_{name.lower()}"):
+        Settings(**URLS)  # type: ignore[arg-type]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 import secrets
 from collections.abc import Mapping, Sequence
@@ -15,10 +14,10 @@ from shared.family import (
     MAX_SEED,
     CompletedJob,
     Family,
+    FileField,
     FileInput,
     JobInput,
     ModelRef,
-    Multipart,
     Operation,
     Schema,
 )
@@ -353,6 +352,10 @@ EXAMPLE = {
     "style_config": {"age": "young", "gender": "female", "expression": "smile", "hair_color": "brown"},
     "output_format": "png",
 }
+RED_AND_BLUE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAIAQMAAAD+wSzIAAAABlBMVEXIKB4ePLSw7OFvAAAAE0lEQVR42mPgZ2JgYmBi"
+    "YPgAoQEH4QEM14wkXQAAAABJRU5ErkJggg=="
+)
 STYLE_EXAMPLE = {
     "style_weight": 0.7,
     "preserve_identity": True,
@@ -394,9 +397,12 @@ STYLE_TRANSFER = Operation(
     reply_schema=AvatarReply,
     reply=_reply,
     summary="Make an avatar in the style of a picture",
-    description="A form: the file `style_image`, and `config`, the other fields as JSON.",
-    examples={"young": {"style_image": "(file)", "config": json.dumps(STYLE_EXAMPLE)}},
-    multipart=Multipart(files={"style_image": IMAGE_TYPES}, config="config", max_bytes=MAX_STYLE_BYTES),
+    description="A form with the file `style_image` and `config`, the other fields as JSON; or one JSON object.",
+    examples={
+        "a picture in the request": {"style_image": RED_AND_BLUE, **STYLE_EXAMPLE},
+        "a picture on the web": {"style_image": "https://example.com/painting.jpg", "style_weight": 0.7},
+    },
+    files={"style_image": FileField(IMAGE_TYPES, MAX_STYLE_BYTES)},
     resolve=_resolved,
     models=_needs,
 )

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
+from shared.egress.client import Egress
 from shared.events import EventPublisher
 from shared.jobs.artifacts import ManifestEntry, attempt_prefix
 from shared.jobs.attempts import Attempt, Backoff
@@ -38,7 +39,7 @@ CHAIN_SECONDS = 30.0
 
 
 class Executor:
-    """Runs jobs in one child process: claim → load → run → upload → publish, then the next one."""
+    """Runs jobs in one child process: claim → fetch inputs → load → run → upload → publish, then the next one."""
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class Executor:
         self._settings, self._engine, self._storage, self._events = settings, engine, storage, events
         self._residency, self._on_residency = residency, on_residency
         self._worker = worker
+        self._egress = Egress(settings.egress_ports, settings.egress_networks)
         self._heartbeat = Heartbeat(settings, engine)
         self._heartbeat.start()
         self._drain_until: float | None = None
@@ -106,7 +108,7 @@ class Executor:
         names = [ref.name for ref in operation.models(request) if ref.kind == "model"]
         registration = registrations()[job.claim.family]
         residence = Residence(job.claim.family, names[0] if names else "default", registration.runner)
-        with fetched(self._storage, job.claim, operation, request) as job.inputs:
+        with fetched(self._storage, self._egress, job.claim, operation, request) as job.inputs:
             output = self._execute(residence, request, job)
         return output, self._upload(job)
 

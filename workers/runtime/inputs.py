@@ -1,4 +1,4 @@
-"""Brings the files that came with a request onto this machine's disk, and takes them away again."""
+"""Brings a request's files onto this machine's disk, and takes them away again."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from shared.egress.client import Egress
 from shared.family import FileInput, Operation
 from shared.jobs.artifacts import input_key
 from shared.jobs.claims import Claim
 from shared.storage.interface import Storage, StorageError
+from workers.runtime.fetching import keep_address
 from workers.runtime.runner import RunnerError
 
 
@@ -24,27 +26,38 @@ class InputLost(RunnerError):
 
 
 @contextmanager
-def fetched(storage: Storage, claim: Claim, operation: Operation, request: BaseModel) -> Iterator[dict[str, Path]]:
-    """The request's files by field, verified; InputLost if one is missing or is not what was accepted."""
-    if operation.multipart is None:
+def fetched(
+    storage: Storage, egress: Egress, claim: Claim, operation: Operation, request: BaseModel
+) -> Iterator[dict[str, Path]]:
+    """The request's files by field, verified. A file at an address is fetched into the storage first.
+
+    Raises InputLost if a file is missing or is not what was accepted, and what `keep_address` raises.
+    """
+    if not operation.files:
         yield {}
         return
     with tempfile.TemporaryDirectory(prefix="atelier-") as folder:
         files = {}
-        for field in operation.multipart.files:
+        for field, rule in operation.files.items():
             expected = getattr(request, field)
+            if expected is None:
+                continue
             assert isinstance(expected, FileInput)
-            files[field] = Path(folder, field)
+            key, path = input_key(claim.owner, claim.id, field), Path(folder, field)
             try:
-                digest = _fetch(storage, input_key(claim.owner, claim.id, field), files[field])
+                if expected.sha256 is None:
+                    assert expected.source is not None
+                    keep_address(storage, egress, key, field, expected.source, rule)
+                digest = _copy(storage, key, path)
             except StorageError as error:
                 raise InputLost(f"{field}, a file of the request, cannot be read from the storage.") from error
-            if digest != expected.sha256:
+            if expected.sha256 not in (None, digest):
                 raise InputLost(f"{field}, a file of the request, is not in the storage as it was accepted.")
+            files[field] = path
         yield files
 
 
-def _fetch(storage: Storage, key: str, path: Path) -> str:
+def _copy(storage: Storage, key: str, path: Path) -> str:
     """The SHA-256 of what was copied."""
     digest = hashlib.sha256()
     with path.open("wb") as file:

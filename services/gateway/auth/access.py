@@ -51,6 +51,26 @@ async def get_submitter(request: Request) -> Principal | None:
     return await get_principal(request)
 
 
+async def submitter_of(state: GatewayState, known: Principal | None, body: Any) -> Principal:
+    """Who asks, by the headers or by the body's `token`, which is taken out: it is no part of the input."""
+    if state.accounts is None:
+        return known or ANONYMOUS
+    token = body.pop("token", None) if isinstance(body, dict) else None
+    if token is None:
+        if known is None:
+            raise authentication_required()
+        return known
+    if not isinstance(token, str):
+        raise invalid_token()
+    found = await state.accounts.authenticate(token)
+    if known is None:
+        SUBMIT.check(found)
+        return found
+    if known.owner != found.owner:
+        raise invalid_token()
+    return known
+
+
 def authentication_required() -> Unauthorized:
     return Unauthorized("Authentication required", headers={"WWW-Authenticate": "Bearer"})
 

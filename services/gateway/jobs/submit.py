@@ -7,19 +7,17 @@ from collections import defaultdict
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
 from services.gateway.auth.access import SUBMIT, allowed
 from services.gateway.dependencies import Base, State, Submitter
-from services.gateway.jobs.forms import FORM
+from services.gateway.jobs.bodies import Choice
+from services.gateway.jobs.documents import replies, request_body
 from services.gateway.jobs.schemas import Accepted
-from services.gateway.jobs.service import Choice, submit
+from services.gateway.jobs.service import submit
 from services.gateway.responses import problems
-from shared.family import Family, Multipart, Operation
+from shared.family import Family
 
-REF = "#/components/schemas/{model}"
 PARAMETERS: list[dict[str, Any]] = [
     {
         "name": "wait",
@@ -82,65 +80,9 @@ def _add_route(router: APIRouter, path: str, choices: list[Choice], batch: str |
         summary=operations[0].summary,
         description="\n\n".join(operation.description for operation in operations),
         responses={
-            200: {"description": "The result, for a client that waits.", "content": _replies(operations)},
+            200: {"description": "The result, for a client that waits.", "content": replies(operations)},
             202: {"description": "Accepted and durable.", "model": Accepted, "headers": ACCEPTED_HEADERS},
             **problems(400, 404, 409, 410, 413, 415, 422, 429),
         },
-        openapi_extra={"requestBody": _request_body(operations), "parameters": PARAMETERS},
+        openapi_extra={"requestBody": request_body(operations), "parameters": PARAMETERS},
     )
-
-
-def _request_body(operations: list[Operation]) -> dict[str, Any]:
-    plain = [operation for operation in operations if not operation.multipart]
-    content: dict[str, Any] = {}
-    if plain:
-        bodies = [operation.body_schema or operation.input for operation in plain]
-        content["application/json"] = {"schema": _one_of(bodies), "examples": _examples(plain)}
-    for operation in operations:
-        if operation.multipart:
-            content[FORM] = _form(operation, operation.multipart)
-    return {"required": True, "content": content}
-
-
-def _examples(operations: list[Operation]) -> dict[str, Any]:
-    return {name: {"value": value} for operation in operations for name, value in operation.examples.items()}
-
-
-def _form(operation: Operation, multipart: Multipart) -> dict[str, Any]:
-    files = {
-        name: {"type": "string", "format": "binary", "description": f"{', '.join(types)}; {multipart.max_bytes} bytes"}
-        for name, types in multipart.files.items()
-    }
-    config = {
-        "type": "string",
-        "contentMediaType": "application/json",
-        "contentSchema": {"$ref": REF.format(model=operation.input.__name__)},
-        "description": "The other fields as a JSON object.",
-    }
-    properties = files | {multipart.config: config}
-    schema = {"type": "object", "properties": properties, "required": [*files], "additionalProperties": False}
-    return {"schema": schema, "examples": _examples([operation])}
-
-
-def _replies(operations: list[Operation]) -> dict[str, Any]:
-    return {"application/json": {"schema": _one_of([operation.reply_schema for operation in operations])}}
-
-
-def _one_of(schemas: list[type[BaseModel]]) -> dict[str, Any]:
-    refs = [{"$ref": REF.format(model=schema.__name__)} for schema in schemas]
-    return refs[0] if len(refs) == 1 else {"oneOf": refs}
-
-
-def operation_schemas(families: dict[str, Family]) -> dict[str, Any]:
-    """The JSON schemas of all bodies and replies, for the OpenAPI's components."""
-    operations = [operation for family in families.values() for operation in family.operations]
-    inputs = [(operation.body_schema or operation.input, "validation") for operation in operations]
-    replies = [(operation.reply_schema, "serialization") for operation in operations]
-    _, definitions = models_json_schema([*inputs, *replies], ref_template=REF)  # type: ignore[list-item]
-    schemas: dict[str, Any] = definitions["$defs"]
-    for operation in operations:
-        if operation.multipart:  # the schema is that of the JSON field: the files are parts beside it
-            schema, files = schemas[operation.input.__name__], operation.multipart.files
-            schema["properties"] = {k: v for k, v in schema["properties"].items() if k not in files}
-            schema["required"] = [k for k in schema["required"] if k not in files]
-    return schemas

@@ -18,8 +18,9 @@ from services.gateway.dependencies import unknown_job
 from services.gateway.results.archive import Archive, Member
 from services.gateway.results.ranges import ranged_response
 from services.gateway.state import GatewayState
+from shared.egress.urls import without_query
 from shared.errors import AtelierError, Gone, JobFailed, JobNotFinished, NotFound
-from shared.family import CompletedJob, Operation
+from shared.family import CompletedJob, FileInput, Operation
 from shared.jobs.queries import ResultView
 from workers.families import find_operation
 
@@ -145,7 +146,15 @@ def public_manifest(result: ResultView) -> dict[str, Any]:
         "created_at": result.job.created_at.isoformat(),
         "finished_at": result.job.finished_at.isoformat() if result.job.finished_at else None,
         "attempt": result.job.attempt,
-        "input": result.input,
+        "input": {name: _shown(value) for name, value in result.input.items()},
         "output": result.output,
         "files": [{key: entry[key] for key in shown} for entry in result.manifest],
     }
+
+
+def _shown(value: Any) -> Any:
+    """An address that a file came from loses its query: archives are passed on, signatures should not be."""
+    if isinstance(value, dict) and value.keys() == FileInput.model_fields.keys():
+        source = value["source"]
+        return {**value, "source": without_query(source) if source and not source.startswith("job:") else source}
+    return value

@@ -1,0 +1,99 @@
+"""What the OpenAPI says of operations: their bodies, as JSON and as forms, and their replies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from services.gateway.jobs.bodies import JSON
+from services.gateway.jobs.forms import FORM
+from shared.family import FILE_DESCRIPTION, Family, FileField, Operation
+
+REF = "#/components/schemas/{model}"
+
+
+def request_body(operations: Sequence[Operation]) -> dict[str, Any]:
+    """The bodies that a path takes."""
+    bodies = [operation.body_schema or operation.input for operation in operations]
+    examples = {name: {"value": value} for operation in operations for name, value in operation.examples.items()}
+    content = {JSON: {"schema": _one_of(bodies), "examples": examples}}
+    for operation in operations:
+        if operation.files:
+            content[FORM] = _form(operation)
+    return {"required": True, "content": content}
+
+
+def replies(operations: Sequence[Operation]) -> dict[str, Any]:
+    """The synchronous answers of a path."""
+    return {JSON: {"schema": _one_of([operation.reply_schema for operation in operations])}}
+
+
+def operation_schemas(families: dict[str, Family]) -> dict[str, Any]:
+    """The JSON schemas of all bodies and replies, for the OpenAPI's components."""
+    operations = [operation for family in families.values() for operation in family.operations]
+    inputs = [(operation.body_schema or operation.input, "validation") for operation in operations]
+    made = [(operation.reply_schema, "serialization") for operation in operations]
+    _, definitions = models_json_schema([*inputs, *made], ref_template=REF)  # type: ignore[list-item]
+    schemas: dict[str, Any] = definitions["$defs"]
+    for operation in operations:
+        if operation.files:
+            schema = schemas[operation.input.__name__]
+            schemas[_config_name(operation)] = _without(schema, operation)
+            for field, rule in operation.files.items():
+                schema["properties"][field] |= {"description": f"{FILE_DESCRIPTION} {_rule(rule)}"}
+    return schemas
+
+
+def _form(operation: Operation) -> dict[str, Any]:
+    files = {
+        field: {
+            "type": "string",
+            "format": "binary",
+            "description": f"A file, or a text part with what JSON takes here. {_rule(rule)}",
+        }
+        for field, rule in operation.files.items()
+    }
+    config = {
+        "type": "string",
+        "contentMediaType": JSON,
+        "contentSchema": {"$ref": REF.format(model=_config_name(operation))},
+        "description": "The other fields as a JSON object.",
+    }
+    required = [field for field in files if operation.input.model_fields[field].is_required()]
+    schema = {
+        "type": "object",
+        "properties": files | {operation.config: config},
+        "required": required,
+        "additionalProperties": False,
+    }
+    return {"schema": schema, "examples": {name: _as_form(operation, v) for name, v in operation.examples.items()}}
+
+
+def _as_form(operation: Operation, example: dict[str, Any]) -> dict[str, Any]:
+    files = {field: example[field] for field in operation.files if field in example}
+    rest = {field: value for field, value in example.items() if field not in files}
+    return {"value": files | {operation.config: json.dumps(rest)}}
+
+
+def _rule(rule: FileField) -> str:
+    return f"{', '.join(rule.media_types)}; at most {rule.max_bytes} bytes."
+
+
+def _config_name(operation: Operation) -> str:
+    return f"{operation.input.__name__}Config"
+
+
+def _without(schema: dict[str, Any], operation: Operation) -> dict[str, Any]:
+    """The same schema without the files."""
+    properties = {field: value for field, value in schema["properties"].items() if field not in operation.files}
+    required = [field for field in schema.get("required", []) if field not in operation.files]
+    return {**schema, "title": _config_name(operation), "properties": properties, "required": required}
+
+
+def _one_of(schemas: Sequence[type[BaseModel]]) -> dict[str, Any]:
+    refs = [{"$ref": REF.format(model=schema.__name__)} for schema in schemas]
+    return refs[0] if len(refs) == 1 else {"oneOf": refs}

@@ -1,0 +1,40 @@
+"""What is kept of requests, seen from outside: rows and files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg2
+
+
+class Kept:
+    """What is kept of all requests: the table's rows and the storage's files."""
+
+    def __init__(self, database_url: str, storage_url: str) -> None:
+        self._database = psycopg2.connect(database_url)
+        self._database.autocommit = True
+        self._root = Path(urlsplit(storage_url).path)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def execute(self, statement: str, *values: Any) -> None:
+        with self._database.cursor() as cursor:
+            cursor.execute(statement, values)
+
+    def jobs(self) -> set[str]:
+        with self._database.cursor() as cursor:
+            cursor.execute("SELECT id::text FROM jobs")
+            return {row[0] for row in cursor}
+
+    def files(self, job_id: str = "*") -> list[Path]:
+        """The files that came with this job, or with all."""
+        return sorted(self._root.glob(f"results/*/{job_id}/input/*"))
+
+    def everything(self, job_id: str) -> list[Path]:
+        return list(self._root.glob(f"results/*/{job_id}/**/*"))
+
+    def snapshot(self) -> tuple[set[str], list[Path]]:
+        return self.jobs(), self.files()
