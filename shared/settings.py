@@ -12,6 +12,7 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -22,7 +23,15 @@ PREFIX = "ATELIER_"
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 SECRET_LENGTH, SECRET_LETTERS = 32, 10  # characters; different ones, so that no sample or repetition passes
 LOCAL_ONLY = {"ATELIER_HOME"}  # read by the local stack before settings exist
-LISTS = ("families", "extra_families", "trusted_proxies", "egress_ports", "egress_networks")  # separated by commas
+LISTS = (
+    "families",
+    "extra_families",
+    "cors_origins",
+    "trusted_hosts",
+    "trusted_proxies",
+    "egress_ports",
+    "egress_networks",
+)  # separated by commas
 
 
 def _named(name: str) -> Any:
@@ -64,6 +73,12 @@ class Settings(BaseSettings):
     admin_username: str = Field("operator", description="the first admin, made at start if there is none")
     admin_email: str = "operator@localhost.localdomain"
     admin_password: SecretStr | None = None
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="origins whose pages may call this API, such as https://app.example.com; * means all"
+    )
+    trusted_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="the only values of Host that are answered, such as api.example.com; empty means all"
+    )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="addresses or networks whose X-Forwarded-For is believed"
     )
@@ -126,6 +141,8 @@ class Settings(BaseSettings):
             raise ValueError("ATELIER_LEASE_SECONDS must be at least four times ATELIER_HEARTBEAT_SECONDS")
         if self.enable_auth:
             _check_secret(self.secret_key)
+            for name, url in (("DATABASE_URL", self.database_url), ("REDIS_URL", self.redis_url)):
+                _check_password(name, url)
             if self.admin_password and (problem := password_problem(self.admin_password.get_secret_value())):
                 raise ValueError(f"ATELIER_ADMIN_PASSWORD: {problem}")
         elif self.host not in LOOPBACK and not self.public_without_auth:
@@ -143,6 +160,13 @@ def _check_secret(secret: SecretStr | None) -> None:
             f"ENABLE_AUTH=true needs ATELIER_SECRET_KEY: {SECRET_LENGTH} random characters or more, "
             "such as `openssl rand -base64 48` prints"
         )
+
+
+def _check_password(name: str, url: str) -> None:
+    """Whoever has accounts has something to hide; a server that others reach must ask who they are."""
+    parts = urlsplit(url)
+    if parts.hostname and parts.hostname not in LOOPBACK and not parts.password:
+        raise ValueError(f"ENABLE_AUTH=true, but {name} reaches {parts.hostname} without a password")
 
 
 def environment_names() -> set[str]:

@@ -10,6 +10,8 @@ import asyncpg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import Response
 
 from services.gateway.auth import endpoints as auth
@@ -66,8 +68,19 @@ def make_app(settings: Settings, families: dict[str, Family]) -> FastAPI:
     _install_schemas(app, families)
     if settings.enable_auth:
         document_access(app)
-    for middleware in (RequestCounts, SyncBasePath, RequestIds):  # the last one is the outermost
+    for middleware in (RequestCounts, SyncBasePath):  # the last one is the outermost
         app.add_middleware(middleware)
+    if settings.cors_origins:  # never with credentials: a key or token is sent on purpose, a cookie is not
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["*"],
+        )
+    if settings.trusted_hosts:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts, www_redirect=False)
+    app.add_middleware(RequestIds)
     return app
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from shared.settings import Settings, unknown_names
 
 SECRET = "an example that is long enough, 0123456789"
-URLS = {"database_url": "postgresql://x", "redis_url": "redis://x", "storage_url": "file:///x"}
+URLS = {"database_url": "postgresql://u:p@x", "redis_url": "redis://:p@x", "storage_url": "file:///x"}
 
 
 def test_an_unknown_variable_is_named() -> None:
@@ -44,6 +44,20 @@ def test_authentication_needs_a_real_secret(secret: str | None) -> None:
 def test_a_public_address_with_authentication_needs_no_second_word() -> None:
     found = Settings(**URLS, host="0.0.0.0", enable_auth=True, secret_key=SECRET)  # type: ignore[arg-type]
     assert SECRET not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"database_url": "postgresql://atelier@db.internal/atelier"}, "DATABASE_URL"),
+        ({"redis_url": "redis://cache.internal:6379/0"}, "REDIS_URL"),
+    ],
+)
+def test_with_accounts_a_distant_server_needs_a_password(change: dict[str, str], name: str) -> None:
+    local = URLS | {"database_url": "postgresql://127.0.0.1/x", "redis_url": "redis://localhost"}
+    assert Settings(**local, enable_auth=True, secret_key=SECRET)  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match=name):
+        Settings(**(local | change), enable_auth=True, secret_key=SECRET)  # type: ignore[arg-type]
 
 
 def test_a_weak_first_admin_is_refused_at_the_start() -> None:
