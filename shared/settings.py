@@ -92,6 +92,9 @@ class Settings(BaseSettings):
     )
 
     # Limits: 0 means none.
+    rate_limits: bool | None = Field(None, description="count requests; left out, where authentication is on")
+    enterprise_per_minute: int = Field(1000, ge=0)
+    enterprise_per_day: int = Field(0, ge=0)
     queue_size: int = Field(100, ge=0, description="live queued jobs per family; above it 503 queue_full")
     max_live_jobs: int = Field(1000, ge=0, description="queued and running jobs per owner; above it 429")
 
@@ -126,6 +129,10 @@ class Settings(BaseSettings):
     # Logs
     log_level: str = Field("INFO", validation_alias=AliasChoices("LOG_LEVEL"))
     log_json: bool = True
+
+    @property
+    def limits_requests(self) -> bool:
+        return self.enable_auth if self.rate_limits is None else self.rate_limits
 
     @model_validator(mode="before")
     @classmethod

@@ -10,7 +10,12 @@ import httpx
 
 SECRET = secrets.token_urlsafe(48)
 PASSWORD = "Correct-Horse-7"
-AUTH = {"ENABLE_AUTH": "true", "ATELIER_SECRET_KEY": SECRET, "ATELIER_ADMIN_PASSWORD": PASSWORD}
+AUTH = {
+    "ENABLE_AUTH": "true",
+    "ATELIER_SECRET_KEY": SECRET,
+    "ATELIER_ADMIN_PASSWORD": PASSWORD,
+    "ATELIER_RATE_LIMITS": "false",  # all tests come from one address
+}
 
 
 @dataclass

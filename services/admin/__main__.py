@@ -1,4 +1,4 @@
-"""`python -m services.admin create NAME EMAIL`: an admin's account; the password is asked for, or read from stdin."""
+"""`python -m services.admin`: what only the operator of the server does to accounts."""
 
 from __future__ import annotations
 
@@ -13,21 +13,15 @@ from pydantic import ValidationError
 from services.gateway.auth.accounts import create_admin
 from shared.accounts.passwords import Passwords
 from shared.accounts.users import Users
-from shared.errors import AtelierError
+from shared.errors import AtelierError, NotFound
 from shared.settings import get_settings
 
 
 def main() -> int:
     """0, or 1 with one line that says what is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m services.admin", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    create = commands.add_parser("create", help="make an account that is an admin")
-    create.add_argument("name")
-    create.add_argument("email")
-    arguments = parser.parse_args()
-    password = getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    arguments = _arguments()
     try:
-        asyncio.run(_create(arguments.name, arguments.email, password))
+        print(asyncio.run(_create(arguments) if arguments.command == "create" else _set_tier(arguments)))
     except ValidationError as error:
         first = error.errors()[0]
         print(f"{first['loc'][0]}: {first['msg']}", file=sys.stderr)
@@ -35,15 +29,39 @@ def main() -> int:
     except (AtelierError, OSError, asyncpg.PostgresError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{arguments.name} is an admin.")
     return 0
 
 
-async def _create(name: str, email: str, password: str) -> None:
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m services.admin", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    create = commands.add_parser("create", help="make an account that is an admin; asks for the password")
+    create.add_argument("name")
+    create.add_argument("email")
+    tier = commands.add_parser("tier", help="how many requests an account may make")
+    tier.add_argument("name")
+    tier.add_argument("tier", choices=["free", "pro", "enterprise"])
+    return parser.parse_args()
+
+
+async def _create(arguments: argparse.Namespace) -> str:
+    password = getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
     passwords = Passwords()
-    async with asyncpg.create_pool(get_settings().database_url, min_size=1, max_size=1) as pool:
-        await create_admin(Users(pool), passwords, name, email, password)
+    async with _pool() as pool:
+        await create_admin(Users(pool), passwords, arguments.name, arguments.email, password)
     passwords.close()
+    return f"{arguments.name} is an admin."
+
+
+async def _set_tier(arguments: argparse.Namespace) -> str:
+    async with _pool() as pool:
+        if not await Users(pool).set_tier(arguments.name, arguments.tier):
+            raise NotFound("There is no account with this name.")
+    return f"{arguments.name} has the tier {arguments.tier}."
+
+
+def _pool() -> asyncpg.pool.Pool:
+    return asyncpg.create_pool(get_settings().database_url, min_size=1, max_size=1)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from services.gateway.auth.accounts import Accounts
 from services.gateway.catalog import Catalog
+from services.gateway.limits.limiter import Limiter
 from services.gateway.metrics.counters import Counters
 from services.gateway.notifier import Notifier
 from services.gateway.state import GatewayState
@@ -62,6 +63,7 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
         notifier=notifier,
         counters=Counters(),
         accounts=_accounts(settings, read_pool),
+        limiter=Limiter(settings.redis_url) if settings.limits_requests else None,
     )
     state.waiting.start()
     await state.storage_watch.start()

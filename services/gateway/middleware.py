@@ -45,11 +45,13 @@ class RequestIds:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         scope["request_id"] = str(new_id())
+        scope["answer_headers"] = {}  # what routes want every answer to carry, refusals too
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = scope["request_id"]
+                headers.update(scope["answer_headers"])
                 if scope["path"].startswith(PAGE_PATHS):
                     headers["Content-Security-Policy"] = PAGES
                 for name, value in SECURITY_HEADERS.items():

@@ -9,6 +9,7 @@ import redis.asyncio as redis
 
 from services.gateway.auth.accounts import Accounts
 from services.gateway.catalog import Catalog
+from services.gateway.limits.limiter import Limiter
 from services.gateway.metrics.counters import Counters
 from services.gateway.notifier import Notifier
 from services.gateway.storage_watch import StorageWatch
@@ -38,4 +39,5 @@ class GatewayState:
     notifier: Notifier
     counters: Counters
     accounts: Accounts | None  # None while authentication is off
+    limiter: Limiter | None  # None while requests are not limited
     draining: bool = False

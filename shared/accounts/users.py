@@ -22,13 +22,14 @@ COLUMNS = f"""
 """.format(own="kind = 'login' AND starts_with(subject, lower(username) || ' ')")
 
 ADD = """
-INSERT INTO users (id, username, email, full_name, password_hash, roles, is_verified)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO users (id, username, email, full_name, password_hash, roles, is_verified, tier)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 """
 FIND = f"SELECT {COLUMNS} FROM users WHERE id = $1"
 BY_NAME = "SELECT id, password_hash FROM users WHERE lower(username) = lower($1) AND is_active"
 PASSWORD = "SELECT password_hash FROM users WHERE id = $1"
 SET_PASSWORD = "UPDATE users SET password_hash = $2 WHERE id = $1"
+SET_TIER = "UPDATE users SET tier = $2 WHERE lower(username) = lower($1) RETURNING id"
 PAGE = f"SELECT {COLUMNS} FROM users WHERE $1::uuid IS NULL OR id < $1 ORDER BY id DESC LIMIT $2"
 HAS_ADMIN = "SELECT EXISTS (SELECT 1 FROM users WHERE 'admin' = ANY(roles) AND is_active)"
 LOCK_ADMINS = "SELECT id FROM users WHERE 'admin' = ANY(roles) AND is_active ORDER BY id FOR UPDATE"
@@ -73,6 +74,7 @@ class NewUser:
     password_hash: str
     roles: tuple[str, ...] = ("user",)
     is_verified: bool = False
+    tier: str = "free"
 
 
 class Users:
@@ -94,6 +96,7 @@ class Users:
                 user.password_hash,
                 list(user.roles),
                 user.is_verified,
+                user.tier,
             )
         except asyncpg.UniqueViolationError as error:
             field = "email" if error.constraint_name == "users_email" else "username"
@@ -119,6 +122,10 @@ class Users:
 
     async def set_password(self, user_id: UUID, password_hash: str) -> None:
         await self._pool.execute(SET_PASSWORD, user_id, password_hash)
+
+    async def set_tier(self, username: str, tier: str) -> bool:
+        """Give a user another tier (free, pro, enterprise); False if there is no such user."""
+        return await self._pool.fetchval(SET_TIER, username, tier) is not None
 
     async def has_admin(self) -> bool:
         return bool(await self._pool.fetchval(HAS_ADMIN))

@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from starlette.routing import Mount
 
 from services.gateway.auth.accounts import invalid_token
+from services.gateway.limits.counting import count_address, show_allowance
 from services.gateway.responses import problems
 from services.gateway.state import GatewayState
 from shared.accounts.credentials import Principal
@@ -37,7 +38,11 @@ async def get_principal(request: Request) -> Principal:
         credentials = _credentials(request)
         if not credentials:
             raise authentication_required()
-        found = [await state.accounts.authenticate(credential) for credential in credentials]
+        try:
+            found = [await state.accounts.authenticate(credential) for credential in credentials]
+        except Unauthorized:
+            await count_address(request)  # guessing is slow
+            raise
         if len({principal.owner for principal in found}) > 1:
             raise invalid_token()
         held = request.scope["principal"] = found[0]
@@ -90,10 +95,14 @@ def _credentials(request: Request) -> list[str]:
 
 
 class Public:
-    """Anybody."""
+    """Anybody; their requests are counted by address, unless it is a probe's route."""
 
-    async def __call__(self) -> None:
-        return None
+    def __init__(self, *, counted: bool = True) -> None:
+        self._counted = counted
+
+    async def __call__(self, request: Request) -> None:
+        if self._counted:
+            await count_address(request)
 
 
 class Allow:
@@ -103,8 +112,9 @@ class Allow:
         assert scope is None or scope in SCOPES
         self.scope, self.signed_in, self.role = scope, signed_in, role
 
-    async def __call__(self, principal: Annotated[Principal, Depends(get_principal)]) -> None:
+    async def __call__(self, request: Request, principal: Annotated[Principal, Depends(get_principal)]) -> None:
         self.check(principal)
+        await show_allowance(request, principal)
 
     def check(self, principal: Principal) -> None:
         """Raise Forbidden with what is missing."""
@@ -120,13 +130,13 @@ class AllowSubmit(Allow):
     """The same where the body may carry the credential: whom the headers do not tell, the route asks the body."""
 
     async def __call__(  # type: ignore[override]
-        self, principal: Annotated[Principal | None, Depends(get_submitter)]
+        self, request: Request, principal: Annotated[Principal | None, Depends(get_submitter)]
     ) -> None:
         if principal is not None:
             self.check(principal)
 
 
-PUBLIC = Public()
+PUBLIC, PROBE = Public(), Public(counted=False)
 READ_JOBS, WRITE_JOBS = Allow("jobs:read"), Allow("jobs:write")
 SUBMIT = AllowSubmit("jobs:write")
 READ_OPS = Allow("ops:read")

@@ -143,7 +143,7 @@ async def create_admin(users: Users, passwords: Passwords, name: str, email: str
     asked = Registration(username=name, email=email, password=password, full_name=name)
     check_password(asked.password)
     password_hash = await passwords.hash(asked.password)
-    await users.add(NewUser(name, email, name, password_hash, ("admin", "user"), is_verified=True))
+    await users.add(NewUser(name, email, name, password_hash, ("admin", "user"), is_verified=True, tier="enterprise"))
 
 
 def invalid_token() -> Unauthorized:

@@ -28,8 +28,8 @@ from services.gateway.auth.schemas import (
 from services.gateway.dependencies import Caller, State
 from services.gateway.errors import validation_failed
 from services.gateway.json_reader import read_body, read_json
+from services.gateway.limits.counting import address_of
 from services.gateway.responses import problems
-from shared.accounts.attempts import network_of
 from shared.accounts.credentials import KeyView, Principal
 from shared.accounts.users import UserView
 from shared.errors import InvalidCursor, NotFound, Unavailable, UnsupportedMediaType
@@ -66,7 +66,7 @@ def takes(schema: type[BaseModel]) -> dict[str, Any]:
 async def register(request: Request, state: State, accounts: AccountsOf) -> Response:
     """Make an account and sign in."""
     asked = await _read(request, state.settings.max_json_bytes, Registration)
-    user, pair = await accounts.register(asked, _address(request))
+    user, pair = await accounts.register(asked, address_of(request))
     return _json(_signed_in("Registered.", user, pair), 201)
 
 
@@ -80,7 +80,7 @@ async def register(request: Request, state: State, accounts: AccountsOf) -> Resp
 async def login(request: Request, state: State, accounts: AccountsOf) -> Response:
     """Sign in. Failures slow the next tries down; nobody is locked out for longer than a minute."""
     asked = await _read(request, state.settings.max_json_bytes, Login)
-    user, pair = await accounts.login(asked, _address(request))
+    user, pair = await accounts.login(asked, address_of(request))
     return _json(_signed_in("Signed in.", user, pair))
 
 
@@ -123,7 +123,7 @@ async def profile(accounts: AccountsOf, caller: Caller) -> Response:
 async def change_password(request: Request, state: State, accounts: AccountsOf, caller: Caller) -> Response:
     """Change your password; every token of yours is void at once. Keys stay: delete those that should not."""
     asked = await _read(request, state.settings.max_json_bytes, NewPassword)
-    await accounts.change_password(await _user(accounts, caller), asked, _address(request))
+    await accounts.change_password(await _user(accounts, caller), asked, address_of(request))
     return _json({"success": True, "message": "The password is changed; sign in again."})
 
 
@@ -218,10 +218,6 @@ async def _user(accounts: Accounts, caller: Principal) -> UserView:
     if user is None:  # deleted a moment ago
         raise invalid_token()
     return user
-
-
-def _address(request: Request) -> str:
-    return network_of(request.client.host if request.client else "unknown")
 
 
 def _signed_in(message: str, user: UserView, pair: TokenPair) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from starlette.responses import JSONResponse, Response
 
-from services.gateway.auth.access import PUBLIC, allowed
+from services.gateway.auth.access import PROBE, allowed
 from services.gateway.dependencies import State
 from services.gateway.health.service import PROFILES, check_servers, health
 from services.gateway.responses import problems
@@ -19,7 +19,7 @@ OBJECT = {"content": {"application/json": {"schema": {"type": "object"}}}}
 
 def health_router(families: dict[str, Family]) -> APIRouter:
     """The routes that tell whether and what is served."""
-    router = APIRouter(tags=["health"], dependencies=allowed(PUBLIC))
+    router = APIRouter(tags=["health"], dependencies=allowed(PROBE))
 
     @router.get("/", responses={200: {"description": "The map of this API.", **OBJECT}, **problems()})
     async def get_map(state: State) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from services.gateway.jobs.answers import Answering
 from services.gateway.jobs.bodies import Choice, check_size, read_input
 from services.gateway.jobs.files import RequestFiles, receive
 from services.gateway.jobs.preferences import header_priority, idempotency_key, wanted_wait
+from services.gateway.limits.counting import count_submission
 from services.gateway.state import GatewayState
 from shared.accounts.credentials import Principal
 from shared.errors import AtelierError, ValidationFailed
@@ -41,7 +42,9 @@ async def submit(
     """
     wait, limit = wanted_wait(request, state.settings.max_wait), state.settings.max_json_bytes
     async with read_input(request, choices, limit, known=submitter is not None) as (body, fitting):
-        owner = (await submitter_of(state, submitter, body)).owner
+        submitter = await submitter_of(state, submitter, body)
+        owner = submitter.owner
+        await count_submission(request, submitter)
         family, operation = _choose(fitting, body, batch)
         check_size(choices, operation, body, limit)
         files = await _received(state, operation, body)
