@@ -1,4 +1,4 @@
-"""Estimates the house model's attribute directions: `python -m workers.avatar.house.attributes`, about ten minutes.
+"""Estimates the house model's attribute directions: `python -m workers.avatar.house.attributes`, a quarter of an hour.
 
 Nothing here knows how the model was made: random latents are drawn, the reader says what it sees on their pictures, and
 `find_latent_directions` finds what in the latents goes with it, as one would for a model found elsewhere.
@@ -123,7 +123,7 @@ def save(folder: Path, vectors: Mapping[str, Tensor], options: Mapping[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--samples", type=int, default=1500)
+    parser.add_argument("--samples", type=int, default=3000)
     parser.add_argument("--measured", type=int, default=12, help="latents on which each option's effect is measured")
     parser.add_argument("--model", type=Path, default=MODEL)
     args = parser.parse_args()

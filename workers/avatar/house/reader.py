@@ -1,6 +1,6 @@
 """Reads a head's attributes off its picture. It has learnt from true renders only, and judges the model with that.
 
-`python -m workers.avatar.house.reader` draws the renders and trains it (about half an hour on two cores).
+`python -m workers.avatar.house.reader` draws the renders and trains it (about a quarter of an hour on two cores).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing import get_context
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -22,6 +23,7 @@ from workers.avatar.house import heads
 
 WEIGHTS = Path(__file__).parent / "weights" / "reader.safetensors"
 SIDE = 128
+PART = 250  # renders a file
 ATTRIBUTES = ("age", "gender", "expression")
 # fmt: off
 IDENTITY = [
@@ -63,7 +65,9 @@ class Reader(nn.Module):
         widths = [3, 24, 48, 72, 96, 128]
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in itertools.pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
-        self.head = nn.Sequential(nn.Linear(128 * 16, 128), nn.LeakyReLU(0.1), nn.Linear(128, len(SCALARS) + 3))
+        self.head = nn.Sequential(
+            nn.Dropout(0.1), nn.Linear(128 * 16, 128), nn.LeakyReLU(0.1), nn.Linear(128, len(SCALARS) + 3)
+        )
 
     def forward(self, pictures: Tensor) -> Tensor:
         for conv, norm in zip(self.convs, self.norms, strict=True):
@@ -91,28 +95,31 @@ def truth(params: Tensor) -> Tensor:
     return torch.cat([normal, heads.oklab(heads.hair_colour(params))], 1)
 
 
-@torch.no_grad()
-def draw_examples(count: int, folder: Path) -> None:
+def draw_examples(count: int, folder: Path, processes: int = 2) -> None:
     """Renders with what is true of them, in files of 250, from cameras near the front."""
     folder.mkdir(parents=True, exist_ok=True)
-    for part in tqdm(range(count // 250), desc="renders"):
-        path = folder / f"{part}.pt"
-        if path.exists():
-            continue
-        torch.manual_seed(1000 + part)
-        params = heads.parameters(torch.randn(250, heads.LATENT_DIM))
-        cameras = camera_from_angles(torch.randn(250) * 0.15, torch.randn(250) * 0.12, 2.4 + 0.2 * torch.rand(250))
-        colour = heads.draw_views(params, cameras, SIDE).colour
-        torch.save({"pictures": (colour * 255).byte().permute(0, 3, 1, 2), "truth": truth(params)}, path)
+    missing = [path for path in (folder / f"{part}.pt" for part in range(count // PART)) if not path.exists()]
+    with get_context("spawn").Pool(processes, heads.compile_fields) as pool:
+        list(tqdm(pool.imap(_draw_part, missing), total=len(missing), desc="renders"))
 
 
-def train(folder: Path, epochs: int = 90) -> Reader:
+@torch.no_grad()
+def _draw_part(path: Path) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(1000 + int(path.stem))
+    params = heads.parameters(torch.randn(PART, heads.LATENT_DIM))
+    cameras = camera_from_angles(torch.randn(PART) * 0.15, torch.randn(PART) * 0.12, 2.4 + 0.2 * torch.rand(PART))
+    colour = heads.draw_views(params, cameras, SIDE).colour
+    torch.save({"pictures": (colour * 255).byte().permute(0, 3, 1, 2).contiguous(), "truth": truth(params)}, path)
+
+
+def train(folder: Path, epochs: int = 30) -> Reader:
     """Learn from all files but the last, whose errors are printed."""
     files = [torch.load(path) for path in sorted(folder.glob("*.pt"), key=lambda path: int(path.stem))]
     pictures = torch.cat([file["pictures"] for file in files])
     target = torch.cat([file["truth"] for file in files])
     scale = torch.tensor([4.0] * len(ATTRIBUTES) + [1.0] * len(IDENTITY) + [12.0, 24.0, 24.0])
-    count, batch = len(pictures) - 250, 64
+    count, batch = len(pictures) - PART, 64
     torch.manual_seed(0)
     reader = Reader()
     optimizer = torch.optim.AdamW(reader.parameters(), lr=2e-3, weight_decay=1e-2)
@@ -150,14 +157,12 @@ def _augment(pictures: Tensor) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("house-avatar-training/renders"))
-    parser.add_argument("--count", type=int, default=3000)
-    parser.add_argument("--draw-only", action="store_true")
+    parser.add_argument("--count", type=int, default=10_000)
     args = parser.parse_args()
     draw_examples(args.count, args.folder)
-    if not args.draw_only:
-        reader = train(args.folder)
-        WEIGHTS.parent.mkdir(parents=True, exist_ok=True)
-        checkpoints.save_network(reader, WEIGHTS, torch.float16)
+    reader = train(args.folder)
+    WEIGHTS.parent.mkdir(parents=True, exist_ok=True)
+    checkpoints.save_network(reader, WEIGHTS, torch.float16)
 
 
 if __name__ == "__main__":

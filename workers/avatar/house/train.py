@@ -1,4 +1,4 @@
-"""Trains the house model from nothing: `make house-avatar-train`, about an hour and a half on two cores.
+"""Trains the house model from nothing: `make house-avatar-train`, about two and a half hours on two cores.
 
 Four stages, each of which goes on where it was stopped (checkpoints in --folder):
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ CONFIG = AetheristConfig(
     triplane_dim=96, triplane_res=128, neural_renderer_layers=2, coarse_samples=16, importance_samples=16
 )
 POINTS, FIELD_BATCH = 2048, 8
+MATRIX = re.compile(r"(convs\.\d+|to_planes|layers\.\d+)\.weight$")
 QUICK = 4.0  # the rate of constants, each place of which few points see, and of the super-resolution, which starts late
 FINER = [f"blocks.{n}.to_planes.weight" for n in (3, 4, 5)]  # begin with no share in the planes
 GROWTH = (0.0, 0.24, 0.4, 0.6)  # shares of the field's stage at which planes of 16, 32, 64 and 128 begin
@@ -146,7 +148,7 @@ def train_field(generator: AetheristGenerator, seconds: float, state: dict[str, 
             if name in FINER:
                 nn.init.zeros_(weight)
     parameters = [*generator.synthesis.parameters(), *generator.renderer.decoder.layers.parameters()]
-    _loop(generator, Fields(), _field_loss, parameters, seconds, 3e-3, state, "field")
+    _loop(generator, Fields(), _field_loss, parameters, seconds, 2.5e-3, state, "field")
 
 
 def train_views(generator: AetheristGenerator, seconds: float, state: dict[str, Any]) -> None:
@@ -157,7 +159,7 @@ def train_views(generator: AetheristGenerator, seconds: float, state: dict[str, 
             if name.endswith("to_rgb.weight"):
                 nn.init.zeros_(weight)  # it begins as an enlargement
     parameters = [p for name, p in generator.named_parameters() if not name.startswith("mapping")]
-    _loop(generator, Patches(), _view_loss, parameters, seconds, 4e-4, state, "views")
+    _loop(generator, Patches(), _view_loss, parameters, seconds, 3e-4, state, "views")
 
 
 def _field_loss(generator: AetheristGenerator, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
@@ -203,14 +205,20 @@ def _loop(
     state: dict[str, Any],
     stage: str,
 ) -> None:
-    """Learn for so many seconds with a rate that falls along a cosine, and keep a moving average of the weights."""
-    named = generator.named_parameters()
-    quick = {p for name, p in named if name.endswith(".constant") or name.startswith("super_resolution")}
-    groups = [
-        {"params": [p for p in parameters if p not in quick], "speed": 1.0},
-        {"params": [p for p in parameters if p in quick], "speed": QUICK},
+    """Learn for so many seconds with a rate that falls along a cosine, and keep a moving average of the weights.
+
+    Matrices learn by Muon (Jordan 2024), which came further than Adam in the same time; all else by Adam.
+    """
+    wanted = {name: p for name, p in generator.named_parameters() if any(p is other for other in parameters)}
+    quick = [p for name, p in wanted.items() if name.endswith(".constant") or name.startswith("super_resolution")]
+    names = [name for name, p in wanted.items() if MATRIX.search(name) and not any(p is other for other in quick)]
+    matrices = [wanted.pop(name) for name in names]
+    flat = [nn.Parameter(_as_matrix(p.detach())) for p in matrices]  # the same memory
+    others = [p for p in wanted.values() if not any(p is other for other in quick)]
+    optimizers = [
+        torch.optim.Muon(flat, lr=rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Adam([{"params": others}, {"params": quick, "speed": QUICK}], lr=rate, betas=(0.9, 0.99)),
     ]
-    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
     average = {name: value.clone() for name, value in generator.state_dict().items()}
     spent = state.setdefault(stage, {"seconds": 0.0, "steps": 0})
     loader = iter(DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=4))
@@ -220,16 +228,20 @@ def _loop(
     while spent["seconds"] < seconds:
         progress = spent["seconds"] / seconds
         warm = min(1.0, (spent["steps"] + 1) / 100)
-        for group in optimizer.param_groups:
-            group["lr"] = group["speed"] * rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            falling = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))
+            group["lr"] = group.get("speed", 1.0) * rate * warm * falling
         batch = next(loader)
         with torch.autocast("cpu", torch.bfloat16):
             losses = losses_of(generator, batch, progress)
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
-        optimizer.zero_grad()
+        generator.zero_grad()
         total.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        for matrix, weight in zip(flat, matrices, strict=True):
+            matrix.grad = None if weight.grad is None else _as_matrix(weight.grad)
+        for optimizer in optimizers:
+            optimizer.step()
         decay = min(0.998, 1 - 1 / (spent["steps"] + 2))
         with torch.no_grad():
             for name, value in generator.state_dict().items():
@@ -247,6 +259,11 @@ def _loop(
             saved = now
     generator.load_state_dict(average)
     _save(generator, average, state, {stage: means})
+
+
+def _as_matrix(weight: Tensor) -> Tensor:
+    """[out, in, …] → [out, in · …]; a view of weights whose channels lie last."""
+    return weight.movedim(1, -1).flatten(1)
 
 
 def _save(generator: AetheristGenerator, average: dict[str, Tensor], state: dict[str, Any], means: Any) -> None:
@@ -270,10 +287,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stages", nargs="*", default=["mapping", "field", "views", "export"])
     parser.add_argument("--folder", type=Path, default=Path("house-avatar-training"))
-    parser.add_argument("--field-seconds", type=float, default=3000)
-    parser.add_argument("--views-seconds", type=float, default=1800)
+    parser.add_argument("--field-seconds", type=float, default=5400)
+    parser.add_argument("--views-seconds", type=float, default=2700)
     args = parser.parse_args()
     torch.manual_seed(0)
+    heads.compile_fields()
     generator = AetheristGenerator(CONFIG).train()
     generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the annotation lacks it
     state: dict[str, Any] = {"folder": args.folder}
