@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 from pydantic import BaseModel
 from torch import Tensor
 from torch.nn import functional as F
@@ -37,10 +36,11 @@ from workers.avatar.pictures import (
 )
 from workers.avatar.spec import MODEL_VERSION, Avatar, Batch, Custom
 from workers.avatar.spec import StyleTransfer as StyleTransferInput
+from workers.runtime.pictures import read_picture
 from workers.runtime.runner import DeviceFault, InputRejected, Job, ModelMissing, OutOfMemory
 
 TURNTABLE_FRAMES, TURNTABLE_SIDE = 36, 256
-MAX_PIXELS = 25_000_000  # of a style picture
+STYLE_SIDE = 1024  # pixels of a style picture that are looked at
 Request = Avatar | Custom | StyleTransferInput
 
 
@@ -164,7 +164,7 @@ class AvatarRunner:
         )
         if isinstance(request, Avatar) or request.style_weight == 0:
             return Head(self._planes(latent, request.truncation_psi), cameras)
-        style = self._stylist.encode_style(_open_picture(job))
+        style = self._stylist.encode_style(read_picture(job.inputs["style_image"], "style_image", STYLE_SIDE))
         if not request.preserve_identity:
             moved = self._stylist.apply_style_vector(latent.to(self._device), style, request.style_weight)
             latent = moved.cpu()
@@ -231,15 +231,3 @@ class Steps:
 
 def _steps(request: Request) -> int:
     return (request.num_views or 1) + TURNTABLE_FRAMES * request.turntable + request.mesh
-
-
-def _open_picture(job: Job) -> Image.Image:
-    """The style picture; InputRejected if it cannot be read or is too large."""
-    try:
-        with Image.open(job.inputs["style_image"], formats=("PNG", "JPEG", "WEBP")) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise InputRejected(f"style_image has more than {MAX_PIXELS} pixels.")
-            image.thumbnail((1024, 1024))
-            return image.copy()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputRejected("style_image cannot be read as a picture.") from error
