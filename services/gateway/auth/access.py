@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from starlette.routing import Mount
 
-from services.gateway.auth.accounts import invalid_token
+from services.gateway.auth.accounts import Accounts, invalid_token
 from services.gateway.limits.counting import count_address, show_allowance
 from services.gateway.responses import problems
 from services.gateway.state import GatewayState
@@ -38,11 +38,7 @@ async def get_principal(request: Request) -> Principal:
         credentials = _credentials(request)
         if not credentials:
             raise authentication_required()
-        try:
-            found = [await state.accounts.authenticate(credential) for credential in credentials]
-        except Unauthorized:
-            await count_address(request)  # guessing is slow
-            raise
+        found = [await _authenticated(request, state.accounts, credential) for credential in credentials]
         if len({principal.owner for principal in found}) > 1:
             raise invalid_token()
         held = request.scope["principal"] = found[0]
@@ -56,8 +52,9 @@ async def get_submitter(request: Request) -> Principal | None:
     return await get_principal(request)
 
 
-async def submitter_of(state: GatewayState, known: Principal | None, body: Any) -> Principal:
+async def submitter_of(request: Request, known: Principal | None, body: Any) -> Principal:
     """Who asks, by the headers or by the body's `token`, which is taken out: it is no part of the input."""
+    state = cast(GatewayState, request.app.state.gateway)
     if state.accounts is None:
         return known or ANONYMOUS
     token = body.pop("token", None) if isinstance(body, dict) else None
@@ -67,13 +64,21 @@ async def submitter_of(state: GatewayState, known: Principal | None, body: Any) 
         return known
     if not isinstance(token, str):
         raise invalid_token()
-    found = await state.accounts.authenticate(token)
+    found = await _authenticated(request, state.accounts, token)
     if known is None:
         SUBMIT.check(found)
         return found
     if known.owner != found.owner:
         raise invalid_token()
     return known
+
+
+async def _authenticated(request: Request, accounts: Accounts, credential: str) -> Principal:
+    try:
+        return await accounts.authenticate(credential)
+    except Unauthorized:
+        await count_address(request)  # guesses are counted
+        raise
 
 
 def authentication_required() -> Unauthorized:
@@ -106,7 +111,7 @@ class Public:
 
 
 class Allow:
-    """Whoever holds the scope; `signed_in` refuses keys; with `in_body` the credential may be the body's `token`."""
+    """Whoever holds the scope (and the role); `signed_in` refuses keys."""
 
     def __init__(self, scope: str | None = None, *, signed_in: bool = False, role: str | None = None) -> None:
         assert scope is None or scope in SCOPES
@@ -168,14 +173,13 @@ def document_access(app: FastAPI) -> None:
         document = generate()
         document["components"]["securitySchemes"] = SCHEMES
         for route in iter_route_contexts(app.routes):
-            access, path = access_of(route), document["paths"].get(route.path_format)
-            if path is None or not isinstance(access, Allow):
-                continue
-            for method in (name.lower() for name in route.methods or ()):
-                if method in path:
-                    path[method]["security"] = [{name: []} for name in SCHEMES]
-                    refusals = {str(status): told for status, told in problems(401, 403).items()}
-                    path[method]["responses"] = refusals | path[method]["responses"]
+            access, path = access_of(route), document["paths"].get(route.path_format, {})
+            closed = isinstance(access, Allow)
+            refusals = {str(status): told for status, told in problems(*([401, 403, 429] if closed else [429])).items()}
+            for operation in (path[name.lower()] for name in route.methods or () if name.lower() in path):
+                operation["responses"] = refusals | operation["responses"]
+                if closed:
+                    operation["security"] = [{name: []} for name in SCHEMES]
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

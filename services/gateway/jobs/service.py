@@ -42,7 +42,7 @@ async def submit(
     """
     wait, limit = wanted_wait(request, state.settings.max_wait), state.settings.max_json_bytes
     async with read_input(request, choices, limit, known=submitter is not None) as (body, fitting):
-        submitter = await submitter_of(state, submitter, body)
+        submitter = await submitter_of(request, submitter, body)
         owner = submitter.owner
         await count_submission(request, submitter)
         family, operation = _choose(fitting, body, batch)

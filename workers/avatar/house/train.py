@@ -215,9 +215,10 @@ def _loop(
     matrices = [wanted.pop(name) for name in names]
     flat = [nn.Parameter(_as_matrix(p.detach())) for p in matrices]  # the same memory
     others = [p for p in wanted.values() if not any(p is other for other in quick)]
-    optimizers = [
+    groups: list[dict[str, Any]] = [{"params": others}, {"params": quick, "speed": QUICK}]
+    optimizers: list[torch.optim.Optimizer] = [
         torch.optim.Muon(flat, lr=rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.Adam([{"params": others}, {"params": quick, "speed": QUICK}], lr=rate, betas=(0.9, 0.99)),
+        torch.optim.Adam(groups, lr=rate, betas=(0.9, 0.99)),
     ]
     average = {name: value.clone() for name, value in generator.state_dict().items()}
     spent = state.setdefault(stage, {"seconds": 0.0, "steps": 0})
