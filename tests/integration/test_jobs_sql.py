@@ -15,6 +15,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 
+import shared.accounts.table
 import shared.fleet.table
 import shared.jobs.table  # noqa: F401
 from shared.database import SESSION, Base, open_database
