@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Annotated, cast
 from uuid import UUID
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Query, Request
 
 from services.gateway.auth.access import get_principal, get_submitter
 from services.gateway.state import GatewayState
 from shared.accounts.credentials import Principal
-from shared.errors import NotFound
+from shared.errors import InvalidCursor, NotFound
 from shared.ids import parse_id
 
 
@@ -42,6 +42,16 @@ async def get_job_id(
     return parsed
 
 
+async def get_cursor(
+    before: Annotated[str | None, Query(description="`next` of the page before.", max_length=36)] = None,
+) -> UUID | None:
+    """Where a page of a list begins; None for the first one."""
+    parsed = parse_id(before) if before is not None else None
+    if before is not None and parsed is None:
+        raise InvalidCursor("`before` must be the `next` of a page.", field="before")
+    return parsed
+
+
 def unknown_job() -> NotFound:
     """Unknown, deleted and foreign ids answer alike."""
     return NotFound("There is no job with this id.")
@@ -52,4 +62,5 @@ Owner = Annotated[str, Depends(get_owner)]
 Submitter = Annotated[Principal | None, Depends(get_submitter)]
 Caller = Annotated[Principal, Depends(get_principal)]
 Base = Annotated[str, Depends(get_base)]
+Before = Annotated[UUID | None, Depends(get_cursor)]
 JobId = Annotated[UUID, Depends(get_job_id)]

@@ -46,13 +46,15 @@ def resolve_host(host: str, port: int, seconds: float) -> list[str]:
     """See Resolve; what this machine's resolver says, which may take long and cannot be told how long."""
     answer: Future[list[str]] = Future()
 
+    name = host.encode("ascii")  # bytes, because Python would put a str through its own, older IDNA once more
+
     def ask() -> None:
         try:
-            # Bytes, because Python would put a str through its own, older IDNA once more.
-            found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
-            answer.set_result(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
-        except Exception as error:
+            found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        except OSError as error:
             answer.set_exception(error)
+        else:
+            answer.set_result(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
 
     Thread(target=ask, name="resolver", daemon=True).start()
     return answer.result(seconds)

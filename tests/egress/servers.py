@@ -80,8 +80,8 @@ def endless(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(b"400\r\n" + bytes(1024) + b"\r\n")
 
 
-def dripping(head: bytes) -> Behaviour:
-    """These bytes, and then one more every tenth of a second."""
+def dripping(head: bytes, drops: list[bytes]) -> Behaviour:
+    """These bytes, and then one more every tenth of a second; `drops` collects what was sent so."""
 
     def behave(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(head)
@@ -89,6 +89,7 @@ def dripping(head: bytes) -> Behaviour:
             time.sleep(0.1)
             handler.wfile.write(b"x")
             handler.wfile.flush()
+            drops.append(b"x")
 
     return behave
 

@@ -67,7 +67,7 @@ class Accounts:
             raise Unauthorized("Invalid username or password.", headers={"WWW-Authenticate": "Bearer"})
         await self._attempts.succeeded(asked.username, address)
         if password_hash is not None and self._passwords.outdated(password_hash):
-            await self.users.set_password(user_id, await self._passwords.hash(asked.password))
+            await self.users.rehash(user_id, password_hash, await self._passwords.hash(asked.password))
         return await self._signed_in(await self.credentials.open_session(user_id, self._settings.refresh_token_seconds))
 
     async def refresh(self, token: str) -> TokenPair:
@@ -102,7 +102,6 @@ class Accounts:
             raise ValidationFailed("Invalid current_password: it is not the password.", field="current_password")
         await self._attempts.succeeded(user.username, address)
         await self.users.set_password(user.id, await self._passwords.hash(asked.new_password))
-        await self.credentials.close_sessions(user.id)
 
     async def make_key(self, user: UserView, asked: KeyRequest) -> tuple[NewKey, KeyView]:
         """A key that may do what was asked for, and never more than its owner."""

@@ -25,14 +25,14 @@ from services.gateway.auth.schemas import (
     Registration,
     SignedIn,
 )
-from services.gateway.dependencies import Caller, State
+from services.gateway.dependencies import Before, Caller, State
 from services.gateway.errors import validation_failed
 from services.gateway.json_reader import read_body, read_json
 from services.gateway.limits.counting import address_of
 from services.gateway.responses import problems
 from shared.accounts.credentials import KeyView, Principal
 from shared.accounts.users import UserView
-from shared.errors import InvalidCursor, NotFound, Unavailable, UnsupportedMediaType
+from shared.errors import NotFound, Unavailable, UnsupportedMediaType
 from shared.ids import parse_id
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -170,14 +170,11 @@ async def delete_key(
 )
 async def list_users(
     accounts: AccountsOf,
-    before: Annotated[str | None, Query(description="`next` of the page before.", max_length=36)] = None,
+    before: Before,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> Response:
     """All accounts, newest first (admins)."""
-    cursor = parse_id(before) if before is not None else None
-    if before is not None and cursor is None:
-        raise InvalidCursor("`before` must be the `next` of a page.", field="before")
-    users = await accounts.users.page(cursor, limit + 1)
+    users = await accounts.users.page(before, limit + 1)
     page, more = users[:limit], len(users) > limit
     following = str(page[-1].id) if more else None
     told = {"success": True, "message": f"{len(page)} accounts."}

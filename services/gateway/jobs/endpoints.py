@@ -7,14 +7,13 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from services.gateway.auth.access import READ_JOBS, WRITE_JOBS, allowed
-from services.gateway.dependencies import Base, JobId, Owner, State, unknown_job
+from services.gateway.dependencies import Base, Before, JobId, Owner, State, unknown_job
 from services.gateway.jobs.events import status_events
 from services.gateway.jobs.schemas import JobPage, JobStatus
 from services.gateway.jobs.schemas import State as JobStateName
 from services.gateway.jobs.status import describe, status_body
 from services.gateway.responses import problems
-from shared.errors import InvalidCursor, JobFinished, JobLive
-from shared.ids import parse_id
+from shared.errors import JobFinished, JobLive
 
 router = APIRouter(tags=["jobs"])
 NAME = "^[a-z0-9_.]+$"
@@ -76,18 +75,15 @@ async def list_jobs(
     state: State,
     owner: Owner,
     base: Base,
+    before: Before,
     status: Annotated[list[JobStateName] | None, Query(description="Only these states.")] = None,
     family: Annotated[str | None, Query(max_length=100, pattern=NAME)] = None,
     operation: Annotated[str | None, Query(max_length=100, pattern=NAME)] = None,
-    before: Annotated[str | None, Query(description="`next` of the page before.", max_length=36)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Response:
     """Your jobs, newest first."""
-    cursor = parse_id(before) if before is not None else None
-    if before is not None and cursor is None:
-        raise InvalidCursor("`before` must be the `next` of a page.", field="before")
     jobs = await state.jobs.page(
-        owner, before=cursor, states=status, family=family, operation=operation, limit=limit + 1
+        owner, before=before, states=status, family=family, operation=operation, limit=limit + 1
     )
     page, more = jobs[:limit], len(jobs) > limit
     shown = [status_body(job, base, None, None) for job in page]

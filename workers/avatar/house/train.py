@@ -209,12 +209,11 @@ def _loop(
 
     Matrices learn by Muon (Jordan 2024), which came further than Adam in the same time; all else by Adam.
     """
-    wanted = {name: p for name, p in generator.named_parameters() if any(p is other for other in parameters)}
-    quick = [p for name, p in wanted.items() if name.endswith(".constant") or name.startswith("super_resolution")]
-    names = [name for name, p in wanted.items() if MATRIX.search(name) and not any(p is other for other in quick)]
-    matrices = [wanted.pop(name) for name in names]
+    names = {p: name for name, p in generator.named_parameters()}
+    quick = [p for p in parameters if names[p].endswith(".constant") or names[p].startswith("super_resolution")]
+    matrices = [p for p in parameters if MATRIX.search(names[p])]
     flat = [nn.Parameter(_as_matrix(p.detach())) for p in matrices]  # the same memory
-    others = [p for p in wanted.values() if not any(p is other for other in quick)]
+    others = [p for p in parameters if p not in {*quick, *matrices}]
     groups: list[dict[str, Any]] = [{"params": others}, {"params": quick, "speed": QUICK}]
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.Muon(flat, lr=rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
