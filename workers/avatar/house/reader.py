@@ -145,8 +145,8 @@ def _augment(pictures: Tensor) -> Tensor:
     """Mirroring, blur, noise and small shifts: the reader must not live on what only a true render has."""
     if torch.rand(()) < 0.5:
         pictures = pictures.flip(-1)
-    if torch.rand(()) < 0.4:
-        small = int(torch.randint(56, SIDE, (1,)))
+    if torch.rand(()) < 0.75:
+        small = int(torch.randint(36, SIDE, (1,)))
         pictures = F.interpolate(pictures, (small, small), mode="bilinear", antialias=True)
         pictures = F.interpolate(pictures, (SIDE, SIDE), mode="bilinear")
     shift = torch.randint(-3, 4, (2,)).tolist()
