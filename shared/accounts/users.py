@@ -13,6 +13,7 @@ import asyncpg
 from shared.accounts.attempts import DELAY
 from shared.errors import Conflict
 from shared.ids import new_id
+from shared.webhooks.registry import forget_owner
 
 COLUMNS = f"""
     id, username, email, full_name, roles, tier, is_active, is_verified, created_at, last_login, metadata,
@@ -151,6 +152,7 @@ class Users:
             if user_id is not None and admins == {user_id}:
                 raise Conflict("This is the last admin; make another one first.", details={"field": "name"})
             if user_id is not None:
+                await forget_owner(connection, str(user_id))
                 await connection.execute(ABANDON, str(user_id))
         return user_id
 

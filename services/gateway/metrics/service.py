@@ -18,6 +18,11 @@ UNION ALL SELECT family, 'running', count(*) FROM jobs WHERE state = 'running' G
 """
 OLDEST = "SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 FROM jobs WHERE state = 'queued'"
 
+WEBHOOKS = """
+SELECT count(*) AS pending, coalesce(extract(epoch FROM now() - min(next_at)), 0)::float8 AS late
+FROM deliveries WHERE state = 'pending' AND next_at <= now()
+"""
+
 COUNTED = ("jobs_accepted", "jobs_replayed", "http_requests", "result_bytes")
 
 
@@ -47,5 +52,10 @@ async def prometheus_lines(state: GatewayState) -> bytes:
         jobs.labels(row["family"], row["state"]).set(row["n"])
     oldest = Gauge("atelier_oldest_queued_seconds", "Age of the oldest queued job", registry=registry)
     oldest.set(await state.read_pool.fetchval(OLDEST))
+    webhooks = await state.read_pool.fetchrow(WEBHOOKS)
+    due = Gauge("atelier_webhooks_due", "Events that could be sent now and are not yet", registry=registry)
+    due.set(webhooks["pending"])
+    late = Gauge("atelier_webhook_lag_seconds", "How long the oldest of them is due", registry=registry)
+    late.set(webhooks["late"])
     Gauge("atelier_workers", "Live workers", registry=registry).set(len(await state.fleet.workers()))
     return generate_latest(registry)
