@@ -21,11 +21,12 @@ PAGE = f"SELECT {COLUMNS} FROM webhooks WHERE owner = $1 ORDER BY id DESC"
 GET = f"SELECT {COLUMNS} FROM webhooks WHERE owner = $1 AND id = $2"
 REMOVE = "DELETE FROM webhooks WHERE owner = $1 AND id = $2 RETURNING id"
 CHANGE = f"""
-UPDATE webhooks SET url = coalesce($3, url), events = coalesce($4::text[], events), description = coalesce($5, description),
-    disabled_at = CASE $6::boolean WHEN false THEN coalesce(disabled_at, now()) WHEN true THEN NULL ELSE disabled_at END,
-    disabled_reason = CASE $6 WHEN false THEN coalesce(disabled_reason, 'by its owner') WHEN true THEN NULL
-        ELSE disabled_reason END,
-    updated_at = now()
+UPDATE webhooks SET url = coalesce($3, url), events = coalesce($4::text[], events),
+    description = coalesce($5, description), updated_at = now(),
+    disabled_at = CASE $6::boolean WHEN true THEN NULL WHEN false THEN coalesce(disabled_at, now())
+        ELSE disabled_at END,
+    disabled_reason = CASE $6 WHEN true THEN NULL WHEN false THEN coalesce(disabled_reason, 'by its owner')
+        ELSE disabled_reason END
 WHERE owner = $1 AND id = $2 RETURNING {COLUMNS}
 """
 # What waits for a webhook that was switched off is not sent; its owner may ask for it later.
