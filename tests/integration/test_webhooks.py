@@ -373,6 +373,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.hostile("W")
 @pytest.mark.parametrize(("body", "field"), REFUSED)
 def test_a_bad_webhook_makes_no_job(platform: Platform, body: dict[str, Any], field: str) -> None:
     before = len(platform.client.get("/jobs", params={"limit": 100}).json()["jobs"])
@@ -382,6 +383,7 @@ def test_a_bad_webhook_makes_no_job(platform: Platform, body: dict[str, Any], fi
     assert len(platform.client.get("/jobs", params={"limit": 100}).json()["jobs"]) == before
 
 
+@pytest.mark.hostile("W")
 @pytest.mark.parametrize(
     ("headers", "field"),
     [
@@ -395,12 +397,14 @@ def test_bad_headers_are_named(platform: Platform, headers: dict[str, str], fiel
     assert (answer.status_code, answer.json()["details"]["field"]) == (400, field)
 
 
+@pytest.mark.hostile("W")
 def test_an_item_of_an_array_has_no_webhook_of_its_own(platform: Platform) -> None:
     items = [{"prompt": "a red circle"}, {"prompt": "a red circle", "webhook_url": "https://example.com"}]
     answer = platform.client.post("/generate/batch", json=items)
     assert (answer.status_code, answer.json()["details"]["field"]) == (400, "1.webhook_url")
 
 
+@pytest.mark.hostile("W")
 @pytest.mark.parametrize(
     ("body", "field"),
     [
