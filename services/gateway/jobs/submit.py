@@ -41,7 +41,7 @@ PARAMETERS: list[dict[str, Any]] = [
         "name": "X-Priority",
         "in": "header",
         "description": "0 to 9; higher goes first. The body's `priority` wins.",
-        "schema": {"type": "integer", "minimum": 0, "maximum": 9},
+        "schema": {"type": "string", "pattern": "^[0-9]$"},
     },
     {
         "name": "X-Webhook-URL",

@@ -49,6 +49,7 @@ GROWTH = (0.0, 0.24, 0.4, 0.6)  # shares of the field's stage at which planes of
 PATCH, VIEW_BATCH = 32, 3  # rays a side, heads
 MARGIN = 6  # pixels at a patch's border that its neighbours would have helped with
 FACE = torch.tensor([[0.0, -0.15, 0.45], [0.40, 0.40, 0.25]])  # centre and half sides
+MOUTH, EYE = torch.tensor([[[0.0, -0.35, 0.45], [0.22, 0.10, 0.20]], [[0.19, 0.04, 0.45], [0.14, 0.12, 0.20]]])
 SURFACE = 0.004  # how sharp the surface is (β) when it is first looked at
 REACH = 0.2  # beyond this distance from the surface only the sign matters
 
@@ -63,8 +64,7 @@ class Fields(IterableDataset[dict[str, Tensor]]):
             head = heads.Heads(heads.parameters(latents))
             points = torch.rand(FIELD_BATCH, POINTS, 3, generator=generator) * 2 - 1
             near = points[:, : POINTS * 3 // 4] * 0.9
-            face = near[:, : POINTS * 3 // 8]  # half of them walk from around the face, which has the details
-            near = torch.cat([face * FACE[1] + FACE[0], near[:, POINTS * 3 // 8 :]], 1)
+            near = torch.cat([_in_the_face(near[:, : POINTS * 3 // 8]), near[:, POINTS * 3 // 8 :]], 1)
             for _ in range(3):  # walk to the surface
                 near = near - head.distance(near)[..., None] * head.normals(near)
             near = near + 0.03 * torch.randn(near.shape, generator=generator)
@@ -92,6 +92,8 @@ class Patches(IterableDataset[dict[str, Tensor]]):
             fine_origins, fine_directions = sample_rays(cameras, grid * 4)
             span = grid - PATCH
             y, x = (int(torch.randint(span // 8, span - span // 8 + 1, (1,))) for _ in range(2))
+            if torch.rand(()) < 0.4:  # on the face
+                y, x = span // 2 + int(torch.randint(-4, 13, (1,))), span // 2 + int(torch.randint(-8, 9, (1,)))
             rows = (torch.arange(y, y + PATCH)[:, None] * grid + torch.arange(x, x + PATCH)).flatten()
             fine = torch.arange(4 * y, 4 * (y + PATCH))[:, None] * grid * 4 + torch.arange(4 * x, 4 * (x + PATCH))
             o, d = fine_origins[:, fine.flatten()], fine_directions[:, fine.flatten()]
@@ -105,6 +107,17 @@ class Patches(IterableDataset[dict[str, Tensor]]):
                 "picture": picture,
                 "mask": F.avg_pool2d(mask.float().reshape(-1, 1, side, side), 4),
             }
+
+
+def _in_the_face(points: Tensor) -> Tensor:
+    """Points [N, 4 n, 3] in [-1, 1] → half of them around the face, a quarter each around the mouth and the eyes.
+
+    The face has the details, and what tells a woman from a man is on a few hundredths of it: lips and lashes.
+    """
+    anywhere, mouth, eye = points.tensor_split((points.shape[1] // 2, points.shape[1] * 3 // 4), 1)
+    eye = eye * EYE[1] + EYE[0]
+    eye[:, ::2, 0] *= -1  # every other one is the right eye's
+    return torch.cat([anywhere * FACE[1] + FACE[0], mouth * MOUTH[1] + MOUTH[0], eye], 1)
 
 
 def _front_cameras(count: int) -> Tensor:
