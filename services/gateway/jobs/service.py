@@ -20,6 +20,7 @@ from services.gateway.jobs.bodies import Choice, check_size, read_input
 from services.gateway.jobs.files import RequestFiles, receive
 from services.gateway.jobs.preferences import header_priority, idempotency_key, wanted_wait
 from services.gateway.limits.counting import count_submission
+from services.gateway.limits.tiers import quotas_of
 from services.gateway.state import GatewayState
 from shared.accounts.credentials import Principal
 from shared.errors import AtelierError, ValidationFailed
@@ -51,7 +52,7 @@ async def submit(
         parsed = operation.resolve(_validated(operation, body))
         await state.catalog.require(family.name, operation.models(parsed))
         state.storage_watch.require()
-        submission = _submission(request, state, owner, family, operation, parsed, body)
+        submission = _submission(request, state, submitter, family, operation, parsed, body)
         answering = Answering(state, operation, base, owner, wait)
         try:
             await files.find_artifacts(operation, state.jobs, state.storage, owner)
@@ -59,6 +60,7 @@ async def submit(
             if receipt := await state.submitter.earlier(submission):
                 return await answering.replay(receipt)
             raise
+        submission.stored_bytes = files.size
         if files.copies:
             submission.input = _encoded(files.completed(parsed))
         return await _accept(answering, submission, files)
@@ -136,7 +138,7 @@ def _fields(schema: type[BaseModel]) -> dict[str, Any]:
 def _submission(
     request: Request,
     state: GatewayState,
-    owner: str,
+    submitter: Principal,
     family: Family,
     operation: Operation,
     parsed: BaseModel,
@@ -147,12 +149,13 @@ def _submission(
     priority = named if named is not None else header_priority(request) or 0
     return Submission(
         id=new_id(),
-        owner=owner,
+        owner=submitter.owner,
         family=family.name,
         operation=operation.name,
         priority=priority,
         input=_encoded(parsed),
         deadline=state.settings.deadline_seconds,
+        quotas=quotas_of(submitter, state.settings),
         key=key,
         fingerprint=_fingerprint(operation, body, priority) if key is not None else None,
     )
