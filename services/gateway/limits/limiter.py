@@ -112,7 +112,7 @@ def _too_many(policy: Policy, standings: list[Standing]) -> RateLimited:
 
 
 def _headers(standings: list[Standing]) -> dict[str, str]:
-    """000's headers for the policy that will be short first, and the IETF draft's for all (RateLimit, -Policy)."""
+    """000's headers for the policy with the fewest left, and the IETF draft's for all (RateLimit, -Policy)."""
     if not standings:
         return {}
     tight = min(standings, key=lambda standing: standing.remaining)
