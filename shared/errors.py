@@ -18,6 +18,7 @@ AtelierError
 ├── UnsupportedMediaType  415 unsupported_media_type
 ├── IdempotencyMismatch   422 idempotency_key_reused
 ├── RateLimited           429 too_many_jobs
+│   └── QuotaExceeded     429 quota_exceeded
 └── Unavailable           503 unavailable
     ├── QueueFull         503 queue_full
     └── ModelUnavailable  503 model_unavailable
@@ -125,6 +126,12 @@ class RateLimited(AtelierError):
     """The owner has as many live jobs as allowed."""
 
     status, code = 429, "too_many_jobs"
+
+
+class QuotaExceeded(RateLimited):
+    """The owner has used what it may; `details` name the quota, what is used, and when there is room again."""
+
+    code = "quota_exceeded"
 
 
 class Unavailable(AtelierError):

@@ -115,6 +115,17 @@ class Settings(BaseSettings):
     queue_size: int = Field(100, ge=0, description="live queued jobs per family; above it 503 queue_full")
     max_live_jobs: int = Field(1000, ge=0, description="queued and running jobs per owner; above it 429")
 
+    # Quotas of an owner, by tier; 0 means none. Stored: bytes of its jobs' files. GPU: seconds a day (UTC) on a device.
+    anonymous_stored_bytes: int = Field(0, ge=0, description="for everybody together while authentication is off")
+    anonymous_gpu_seconds: float = Field(0, ge=0, description="for everybody together while authentication is off")
+    free_stored_bytes: int = Field(5_000_000_000, ge=0)
+    free_gpu_seconds: float = Field(3600, ge=0)
+    pro_stored_bytes: int = Field(100_000_000_000, ge=0)
+    pro_gpu_seconds: float = Field(36_000, ge=0)
+    enterprise_stored_bytes: int = Field(0, ge=0)
+    enterprise_gpu_seconds: float = Field(0, ge=0)
+    usage_ttl_seconds: PositiveFloat = Field(400 * 86_400, description="how long the days of GET /usage are kept")
+
     # The job's path (`shared/jobs/`). Tests shorten these.
     lease_seconds: PositiveFloat = 60
     heartbeat_seconds: PositiveFloat = 15

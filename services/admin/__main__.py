@@ -21,7 +21,8 @@ def main() -> int:
     """0, or 1 with one line that says what is wrong."""
     arguments = _arguments()
     try:
-        print(asyncio.run(_create(arguments) if arguments.command == "create" else _set_tier(arguments)))
+        commands = {"create": _create, "tier": _set_tier, "quota": _set_quota}
+        print(asyncio.run(commands[arguments.command](arguments)))
     except ValidationError as error:
         first = error.errors()[0]
         print(f"{first['loc'][0]}: {first['msg']}", file=sys.stderr)
@@ -41,7 +42,20 @@ def _arguments() -> argparse.Namespace:
     tier = commands.add_parser("tier", help="how many requests an account may make")
     tier.add_argument("name")
     tier.add_argument("tier", choices=["free", "pro", "enterprise"])
+    quota = commands.add_parser("quota", help="how much an account's jobs may use")
+    quota.add_argument("name")
+    quota.add_argument("quota", choices=["stored_bytes", "gpu_seconds"], help="bytes now, or seconds a day (UTC)")
+    quota.add_argument("value", type=_quota, help="a number, 0 for no limit, or `tier` for the tier's own")
     return parser.parse_args()
+
+
+def _quota(text: str) -> int | None:
+    """The number; None for `tier`."""
+    if text == "tier":
+        return None
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError("a whole number or `tier`")
+    return int(text)
 
 
 async def _create(arguments: argparse.Namespace) -> str:
@@ -58,6 +72,14 @@ async def _set_tier(arguments: argparse.Namespace) -> str:
         if not await Users(pool).set_tier(arguments.name, arguments.tier):
             raise NotFound("There is no account with this name.")
     return f"{arguments.name} has the tier {arguments.tier}."
+
+
+async def _set_quota(arguments: argparse.Namespace) -> str:
+    async with _pool() as pool:
+        if not await Users(pool).set_quota(arguments.name, arguments.quota, arguments.value):
+            raise NotFound("There is no account with this name.")
+    told = {None: "that of the tier", 0: "without limit"}.get(arguments.value, arguments.value)
+    return f"{arguments.name}'s {arguments.quota}: {told}."
 
 
 def _pool() -> asyncpg.pool.Pool:

@@ -26,9 +26,11 @@ class Reaper:
         """One look at all leases and deadlines."""
         with self._engine.begin() as connection:
             moved = expire(connection, self._settings.result_ttl_seconds)
-            if time.monotonic() - self._since >= self._settings.lease_seconds:
-                moved += reap_expired(connection, self._budget, self._settings.lease_seconds, self._max_runtimes)
         self._tell(moved)
+        if time.monotonic() - self._since >= self._settings.lease_seconds:
+            with self._engine.begin() as connection:  # of its own: each round of bookings locks its owners' counters
+                moved = reap_expired(connection, self._budget, self._settings.lease_seconds, self._max_runtimes)
+            self._tell(moved)
 
     def _tell(self, moved: list[Moved]) -> None:
         for job in moved:

@@ -26,6 +26,7 @@ from services.gateway.metrics import endpoints as metrics
 from services.gateway.middleware import RequestCounts, RequestIds, SyncBasePath
 from services.gateway.models.endpoints import models_router
 from services.gateway.results import endpoints as results
+from services.gateway.usage import endpoints as usage
 from services.gateway.version import PLATFORM_VERSION
 from services.gateway.webhooks import endpoints as webhooks
 from shared.errors import Unavailable
@@ -61,6 +62,7 @@ def make_app(settings: Settings, families: dict[str, Family]) -> FastAPI:
         models_router(families),
         metrics.router,
         webhooks.router,
+        usage.router,
     ):
         app.include_router(router)
     app.include_router(auth.router, include_in_schema=settings.enable_auth)  # where it is off they answer that it is

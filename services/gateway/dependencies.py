@@ -10,7 +10,7 @@ from uuid import UUID
 
 from fastapi import Depends, Path, Query, Request
 
-from services.gateway.auth.access import get_principal, get_submitter
+from services.gateway.auth.access import get_follower, get_principal, get_submitter
 from services.gateway.state import GatewayState
 from shared.accounts.credentials import Principal
 from shared.errors import InvalidCursor, NotFound
@@ -61,6 +61,7 @@ State = Annotated[GatewayState, Depends(get_state)]
 Owner = Annotated[str, Depends(get_owner)]
 Submitter = Annotated[Principal | None, Depends(get_submitter)]
 Caller = Annotated[Principal, Depends(get_principal)]
+Follower = Annotated[str, Depends(get_follower)]
 Base = Annotated[str, Depends(get_base)]
 Before = Annotated[UUID | None, Depends(get_cursor)]
 JobId = Annotated[UUID, Depends(get_job_id)]

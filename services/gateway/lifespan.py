@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from services.gateway.auth.accounts import Accounts
 from services.gateway.catalog import Catalog
 from services.gateway.limits.limiter import Limiter
+from services.gateway.limits.request_tally import RequestTally
 from services.gateway.metrics.counters import Counters
 from services.gateway.notifier import Notifier
 from services.gateway.state import GatewayState
@@ -26,6 +27,7 @@ from shared.accounts.api_keys import KeyMaker
 from shared.accounts.attempts import Attempts
 from shared.accounts.credentials import Credentials
 from shared.accounts.passwords import Passwords
+from shared.accounts.stream_tickets import StreamTickets
 from shared.accounts.tokens import TokenSigner, derive
 from shared.accounts.users import Users
 from shared.database import SESSION
@@ -35,6 +37,7 @@ from shared.jobs.queries import JobQueries
 from shared.jobs.submissions import Limits, Submitter
 from shared.settings import Settings
 from shared.storage.open import open_storage
+from shared.usage.days import UsageDays
 from shared.webhooks.history import Deliveries
 from shared.webhooks.registry import Webhooks
 from shared.webhooks.targets import Targets
@@ -51,6 +54,8 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
     storage = open_storage(settings.storage_url, settings.s3_endpoint_url, settings.s3_region)
     notifier = Notifier(read_pool)
     jobs, fleet = JobQueries(read_pool), FleetQueries(read_pool, ALIVE_SECONDS)
+    limits = Limits(settings.max_live_jobs, settings.queue_size, settings.purge_grace_seconds)
+    usage, attempts = UsageDays(read_pool), Attempts(read_pool)
     state = GatewayState(
         settings=settings,
         submit_pool=submit_pool,
@@ -58,20 +63,25 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
         redis=client,
         storage=storage,
         storage_watch=StorageWatch(storage),
-        submitter=Submitter(submit_pool, Limits(settings.max_live_jobs, settings.queue_size), notifier.wake),
+        submitter=Submitter(submit_pool, limits, notifier.wake),
         jobs=jobs,
         fleet=fleet,
         catalog=Catalog(fleet),
         waiting=Waiting(client, jobs),
         notifier=notifier,
         counters=Counters(),
-        accounts=_accounts(settings, read_pool),
+        usage=usage,
+        request_tally=RequestTally(usage),
+        attempts=attempts,
+        stream_tickets=StreamTickets(read_pool),
+        accounts=_accounts(settings, read_pool, attempts),
         limiter=Limiter(settings.redis_url) if settings.limits_requests else None,
         targets=Targets(settings),
         webhooks=Webhooks(read_pool, settings.max_webhooks),
         deliveries=Deliveries(read_pool),
     )
     state.waiting.start()
+    state.request_tally.start()
     await state.storage_watch.start()
     if state.accounts is not None:
         await state.accounts.ensure_admin()
@@ -85,6 +95,9 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
         await notifier.close()
         await state.waiting.close()
         await state.storage_watch.close()
+        await state.request_tally.close()
+        if state.limiter is not None:
+            await state.limiter.close()
         await client.aclose()
         if state.accounts is not None:
             state.accounts.close()
@@ -94,7 +107,7 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
                     await pool.close()
 
 
-def _accounts(settings: Settings, pool: asyncpg.Pool) -> Accounts | None:
+def _accounts(settings: Settings, pool: asyncpg.Pool, attempts: Attempts) -> Accounts | None:
     if not settings.enable_auth:
         return None
     assert settings.secret_key is not None  # the settings see to it
@@ -103,7 +116,7 @@ def _accounts(settings: Settings, pool: asyncpg.Pool) -> Accounts | None:
         settings,
         Users(pool),
         Credentials(pool, KeyMaker(derive(secret, "api keys"))),
-        Attempts(pool),
+        attempts,
         Passwords(),
         TokenSigner(secret, settings.jwt_algorithm),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -16,7 +17,7 @@ from shared.errors import Conflict
 from shared.ids import new_id
 
 MAX_KEYS = 10
-USER = "u.id AS user_id, u.username, u.roles, u.tier"
+USER = "u.id AS user_id, u.username, u.roles, u.tier, u.stored_bytes_quota, u.gpu_seconds_quota"
 
 OPEN = """
 INSERT INTO sessions (id, user_id, refresh_id, expires_at) VALUES ($1, $2, $3, now() + make_interval(secs => $4))
@@ -34,19 +35,20 @@ RETURNING extract(epoch FROM s.expires_at - now()) AS seconds
 CLOSE = "DELETE FROM sessions WHERE id = $1"
 CLOSE_ALL = "DELETE FROM sessions WHERE user_id = $1"
 
-KEY = "id, prefix, name, scopes, created_at, expires_at, last_used_at"
+KEY = "id, prefix, name, scopes, created_at, expires_at, last_used_at, requests_per_minute, requests_per_day"
 LOCK_USER = "SELECT 1 FROM users WHERE id = $1 FOR UPDATE"
 COUNT_KEYS = "SELECT count(*) FROM api_keys WHERE user_id = $1 AND (expires_at IS NULL OR expires_at > now())"
 ADD_KEY = f"""
-INSERT INTO api_keys (id, user_id, prefix, secret_hash, name, scopes, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(days => $7)) RETURNING {KEY}
+INSERT INTO api_keys (id, user_id, prefix, secret_hash, name, scopes, expires_at, requests_per_minute, requests_per_day)
+VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(days => $7), $8, $9) RETURNING {KEY}
 """
 OF_KEY = f"""
-SELECT k.id AS key_id, k.secret_hash, k.scopes, {USER},
+SELECT k.id AS key_id, k.secret_hash, k.scopes, k.requests_per_minute, k.requests_per_day, {USER},
     k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute' AS stale
 FROM api_keys k JOIN users u ON u.id = k.user_id
 WHERE k.prefix = $1 AND (k.expires_at IS NULL OR k.expires_at > now()) AND u.is_active
 """
+BY_NAME = f"SELECT {USER} FROM users u WHERE lower(u.username) = lower($1)"
 USED = "UPDATE api_keys SET last_used_at = now() WHERE id = $1"
 LIST_KEYS = f"SELECT {KEY} FROM api_keys WHERE user_id = $1 ORDER BY id DESC"
 REMOVE_KEY = "DELETE FROM api_keys WHERE id = $1 AND user_id = $2 RETURNING id"
@@ -54,7 +56,10 @@ REMOVE_KEY = "DELETE FROM api_keys WHERE id = $1 AND user_id = $2 RETURNING id"
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks, and what they may do. `owner` is what their jobs carry; a session or a key tells how they came."""
+    """Who asks, and what they may do. `owner` is what their jobs carry; a session or a key tells how they came.
+
+    Quotas are the account's own (None: its tier's, 0: none); requests are the limits of the key, if it has any.
+    """
 
     owner: str
     username: str
@@ -64,6 +69,10 @@ class Principal:
     user_id: UUID | None = None
     session_id: UUID | None = None
     key_id: UUID | None = None
+    stored_bytes_quota: int | None = None
+    gpu_seconds_quota: float | None = None
+    requests_per_minute: int | None = None
+    requests_per_day: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,19 @@ class KeyView:
     created_at: datetime
     expires_at: datetime | None
     last_used_at: datetime | None
+    requests_per_minute: int | None
+    requests_per_day: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRules:
+    """What a new key may do, for how many days, and how often."""
+
+    name: str
+    scopes: list[str]
+    days: int | None = None
+    requests_per_minute: int | None = None
+    requests_per_day: int | None = None
 
 
 class Credentials:
@@ -131,16 +153,33 @@ class Credentials:
             await self._pool.execute(USED, row["key_id"])
         granted = scopes_of(row["roles"])
         scopes = granted & frozenset(row["scopes"]) if row["scopes"] else granted
-        return _principal(row, scopes, key_id=row["key_id"])
+        limits = {name: row[name] for name in ("requests_per_minute", "requests_per_day")}
+        return _principal(row, scopes, key_id=row["key_id"], **limits)
 
-    async def add_key(self, user_id: UUID, name: str, scopes: list[str], days: int | None) -> tuple[NewKey, KeyView]:
+    async def of_name(self, username: str) -> Principal | None:
+        """The account of this name, for those who may look at others' accounts; it proves nothing."""
+        row = await self._pool.fetchrow(BY_NAME, username)
+        return _principal(row, frozenset()) if row else None
+
+    async def add_key(self, user_id: UUID, rules: KeyRules) -> tuple[NewKey, KeyView]:
         """A new key with its secret, which is not kept; Conflict beyond MAX_KEYS."""
         key = self._keys.make()
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(LOCK_USER, user_id)
             if await connection.fetchval(COUNT_KEYS, user_id) >= MAX_KEYS:
                 raise Conflict(f"There are {MAX_KEYS} keys already; delete one first.", details={"limit": MAX_KEYS})
-            row = await connection.fetchrow(ADD_KEY, new_id(), user_id, key.prefix, key.secret_hash, name, scopes, days)
+            row = await connection.fetchrow(
+                ADD_KEY,
+                new_id(),
+                user_id,
+                key.prefix,
+                key.secret_hash,
+                rules.name,
+                rules.scopes,
+                rules.days,
+                rules.requests_per_minute,
+                rules.requests_per_day,
+            )
         return key, KeyView(**dict(row))
 
     async def keys(self, user_id: UUID) -> list[KeyView]:
@@ -152,7 +191,7 @@ class Credentials:
         return await self._pool.fetchval(REMOVE_KEY, key_id, user_id) is not None
 
 
-def _principal(row: asyncpg.Record, scopes: frozenset[str], **how: UUID) -> Principal:
+def _principal(row: asyncpg.Record, scopes: frozenset[str], **how: Any) -> Principal:
     user_id: UUID = row["user_id"]
     return Principal(
         owner=str(user_id),
@@ -161,5 +200,7 @@ def _principal(row: asyncpg.Record, scopes: frozenset[str], **how: UUID) -> Prin
         roles=tuple(row["roles"]),
         scopes=scopes,
         user_id=user_id,
+        stored_bytes_quota=row["stored_bytes_quota"],
+        gpu_seconds_quota=row["gpu_seconds_quota"],
         **how,
     )

@@ -1,4 +1,4 @@
-"""Who may ask: users, their sessions and keys. The migration is `migrations/versions/0002_accounts.py`."""
+"""Who may ask: users, their sessions and keys. The migrations are 0002_accounts.py and 0005_usage.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, Index, Text, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, ForeignKey, Index, Text, text
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -34,8 +34,14 @@ class User(Base):
     created_at: Mapped[datetime] = mapped_column(Time, server_default=NOW)
     last_login: Mapped[datetime | None] = mapped_column(Time)
 
+    # In place of the tier's quotas: NULL is the tier's own, 0 is none.
+    stored_bytes_quota: Mapped[int | None] = mapped_column(BigInteger)
+    gpu_seconds_quota: Mapped[float | None]
+
     __table_args__ = (
         CheckConstraint("tier IN ('free','pro','enterprise')", name="tier"),
+        CheckConstraint("stored_bytes_quota >= 0", name="stored_bytes_quota"),
+        CheckConstraint("gpu_seconds_quota >= 0", name="gpu_seconds_quota"),
         Index("users_username", text("lower(username)"), unique=True),
         Index("users_email", text("lower(email)"), unique=True),
     )
@@ -70,7 +76,30 @@ class ApiKey(Base):
     expires_at: Mapped[datetime | None] = mapped_column(Time)
     last_used_at: Mapped[datetime | None] = mapped_column(Time)
 
-    __table_args__ = (Index("api_keys_user", "user_id"),)
+    # Counted besides the account's own limits.
+    requests_per_minute: Mapped[int | None]
+    requests_per_day: Mapped[int | None]
+
+    __table_args__ = (
+        CheckConstraint("requests_per_minute > 0", name="requests_per_minute"),
+        CheckConstraint("requests_per_day > 0", name="requests_per_day"),
+        Index("api_keys_user", "user_id"),
+    )
+
+
+class StreamTicket(Base):
+    """A stranger with this ticket may follow this job once. It ends with the session or key that asked for it."""
+
+    __tablename__ = "stream_tickets"
+
+    ticket_hash: Mapped[bytes] = mapped_column(primary_key=True)
+    job_id: Mapped[UUID]
+    owner: Mapped[str] = mapped_column(Text)
+    session_id: Mapped[UUID | None] = mapped_column(ForeignKey("sessions.id", ondelete="CASCADE"))
+    key_id: Mapped[UUID | None] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"))
+    expires_at: Mapped[datetime] = mapped_column(Time)
+
+    __table_args__ = (Index("stream_tickets_age", "expires_at"),)
 
 
 class Attempts(Base):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
@@ -15,6 +15,7 @@ from shared.errors import Conflict
 from shared.ids import new_id
 from shared.webhooks.registry import forget_owner
 
+Quota = Literal["stored_bytes", "gpu_seconds"]
 COLUMNS = f"""
     id, username, email, full_name, roles, tier, is_active, is_verified, created_at, last_login, metadata,
     (SELECT count(*) FROM api_keys k WHERE k.user_id = users.id) AS api_key_count,
@@ -36,6 +37,7 @@ WITH closed AS (DELETE FROM sessions WHERE user_id = $1)
 UPDATE users SET password_hash = $2 WHERE id = $1
 """
 SET_TIER = "UPDATE users SET tier = $2 WHERE lower(username) = lower($1) RETURNING id"
+SET_QUOTA = "UPDATE users SET {quota} = $2 WHERE lower(username) = lower($1) RETURNING id"
 PAGE = f"SELECT {COLUMNS} FROM users WHERE $1::uuid IS NULL OR id < $1 ORDER BY id DESC LIMIT $2"
 HAS_ADMIN = "SELECT EXISTS (SELECT 1 FROM users WHERE 'admin' = ANY(roles) AND is_active)"
 LOCK_ADMINS = "SELECT id FROM users WHERE 'admin' = ANY(roles) AND is_active ORDER BY id FOR UPDATE"
@@ -48,6 +50,7 @@ UPDATE jobs SET deleted_at = now(), cancel_requested_at = coalesce(cancel_reques
     purge_after = CASE WHEN state = 'running' THEN purge_after ELSE now() END
 WHERE owner = $1 AND deleted_at IS NULL
 """
+FORGET_USAGE = "WITH d AS (DELETE FROM usage_days WHERE owner = $1) DELETE FROM usage_requests WHERE owner = $1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +141,15 @@ class Users:
         """Give a user another tier (free, pro, enterprise); False if there is no such user."""
         return await self._pool.fetchval(SET_TIER, username, tier) is not None
 
+    async def set_quota(self, username: str, quota: Quota, value: float | None) -> bool:
+        """Give a user a quota of their own (0 is none, None the tier's again); False if there is no such user."""
+        return await self._pool.fetchval(SET_QUOTA.format(quota=f"{quota}_quota"), username, value) is not None
+
     async def has_admin(self) -> bool:
         return bool(await self._pool.fetchval(HAS_ADMIN))
 
     async def remove(self, username: str) -> UUID | None:
-        """Delete a user with keys, sessions and jobs; the id, or None if there is no such user.
+        """Delete a user with keys, sessions, jobs and usage; the id, or None if there is no such user.
 
         Raises Conflict for the last admin: nobody could undo that.
         """
@@ -154,6 +161,7 @@ class Users:
             if user_id is not None:
                 await forget_owner(connection, str(user_id))
                 await connection.execute(ABANDON, str(user_id))
+                await connection.execute(FORGET_USAGE, str(user_id))
         return user_id
 
 

@@ -19,8 +19,11 @@ WHERE {MINE} AND lease_owner = :worker
 RETURNING cancel_requested_at IS NOT NULL AS cancelled, coalesce(deadline_at <= now(), false) AS expired
 """).bindparams(bindparam("progress", type_=JSONB(none_as_null=True)))
 
+KEEP = text(f"UPDATE jobs SET stored_bytes = :bytes WHERE {MINE} AND stored_bytes < :bytes")
+
 PUBLISH = text(f"""
 UPDATE jobs SET state = 'completed', result_attempt = attempt, output = :output, manifest = :manifest,
+    stored_bytes = stored_bytes + :bytes,
     finished_at = now(), purge_after = now() + make_interval(secs => :ttl), progress = NULL, {RELEASED}
 WHERE {MINE} AND cancel_requested_at IS NULL
 RETURNING id
@@ -100,9 +103,14 @@ class Attempt:
             return Pulse.CANCELLED
         return Pulse.EXPIRED if row.expired else Pulse.GO_ON
 
+    def keep(self, connection: Connection, size: int) -> None:
+        """The request's files take so many bytes of the storage, now that those at addresses were fetched into it."""
+        connection.execute(KEEP, self._keys() | {"bytes": size})
+
     def publish(self, connection: Connection, output: Any, manifest: list[dict[str, Any]], ttl: float) -> bool:
         """T5: make this attempt's files the result; False if the job was cancelled or is no longer ours."""
-        values = self._keys() | {"output": output, "manifest": manifest, "ttl": ttl}
+        size = sum(entry["size"] for entry in manifest)
+        values = self._keys() | {"output": output, "manifest": manifest, "bytes": size, "ttl": ttl}
         return connection.execute(PUBLISH, values).one_or_none() is not None
 
     def stop(self, connection: Connection, state: str, error: dict[str, Any] | None, ttl: float) -> str | None:

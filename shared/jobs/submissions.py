@@ -2,7 +2,8 @@
 
 A batch forms while the last one is being committed; there is no timer, so an idle gateway answers at once.
 In the transaction: (a) idempotency keys are claimed, (b) the counters' advisory locks are taken, (c) live jobs are
-counted, (d) the rows are inserted. READ COMMITTED throughout: each statement sees what the locks waited for.
+counted and quotas looked at, (d) the rows are inserted. READ COMMITTED throughout: each statement sees what the locks
+waited for.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from uuid import UUID
 import asyncpg
 
 from shared.errors import AtelierError, Conflict, IdempotencyMismatch, QueueFull, RateLimited, Unavailable
+from shared.usage.quotas import NO_QUOTAS, Booked, Quotas, booked, refusal
 from shared.webhooks.registry import JobTarget, add_to_jobs
 
 MAX_BATCH = 256
@@ -44,8 +46,9 @@ COUNT_FAMILY = "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE family = $1 AND s
 # start-time fair queuing (Goyal, Vin, Cheng 1996) with every job of weight one.
 INSERT = """
 WITH new AS (
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::jsonb[], $7::float8[])
-        WITH ORDINALITY AS n(id, owner, family, operation, priority, input, deadline, place)
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::jsonb[], $7::float8[],
+            $8::bigint[])
+        WITH ORDINALITY AS n(id, owner, family, operation, priority, input, deadline, stored_bytes, place)
 ), base AS (
     SELECT owner, family, priority, greatest(
         (SELECT turn FROM jobs j WHERE j.state = 'queued' AND j.family = g.family
@@ -54,16 +57,20 @@ WITH new AS (
             AND j.priority = g.priority ORDER BY turn LIMIT 1), 0) AS turn
     FROM (SELECT DISTINCT owner, family, priority FROM new) g
 )
-INSERT INTO jobs (id, owner, family, operation, priority, input, deadline_at, turn)
+INSERT INTO jobs (id, owner, family, operation, priority, input, deadline_at, stored_bytes, turn)
 SELECT n.id, n.owner, n.family, n.operation, n.priority, n.input, now() + make_interval(secs => n.deadline),
-    b.turn + row_number() OVER (PARTITION BY n.owner, n.family, n.priority ORDER BY n.place)
+    n.stored_bytes, b.turn + row_number() OVER (PARTITION BY n.owner, n.family, n.priority ORDER BY n.place)
 FROM new n JOIN base b USING (owner, family, priority)
+ORDER BY n.owner  -- in which the trigger books files: two gateways must not wait for each other crosswise
 """
 
 
 @dataclass(slots=True)
 class Submission:
-    """A validated request on its way into the table. `fingerprint` is set with `key` only."""
+    """A validated request on its way into the table, with the bytes of its files that lie in the storage.
+
+    `fingerprint` is set with `key` only.
+    """
 
     id: UUID
     owner: str
@@ -72,6 +79,8 @@ class Submission:
     priority: int
     input: str
     deadline: float
+    stored_bytes: int = 0
+    quotas: Quotas = NO_QUOTAS
     key: str | None = None
     fingerprint: bytes | None = None
     webhook: JobTarget | None = None
@@ -93,10 +102,14 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Live jobs an owner may have, and queued jobs a family may have; 0 means no limit."""
+    """Live jobs an owner may have, and queued jobs a family may have; 0 means no limit.
+
+    `purge_grace` is how long files outlive their time (seconds), to tell when there is room for others.
+    """
 
     per_owner: int
     per_family: int
+    purge_grace: float = 0
 
 
 class Submitter:
@@ -132,13 +145,13 @@ class Submitter:
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             try:
                 await self._commit(batch)
-            except asyncpg.DataError:
+            except (asyncpg.DataError, asyncpg.DeadlockDetectedError):
                 await self._one_by_one(batch)
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
                 self._refuse(batch, error)
 
     async def _one_by_one(self, batch: list[Submission]) -> None:
-        """One row that Postgres refuses must not take its neighbours with it."""
+        """One row that Postgres refuses must not take its neighbours with it; and one owner's rows cannot deadlock."""
         for submission in batch:
             try:
                 await self._commit([submission])
@@ -225,27 +238,44 @@ class _Round:
                 self._replay(submission, leader.fingerprint or b"", job_id)
 
     async def _admit(self, fresh: list[Submission]) -> list[Submission]:
-        room_owner = await self._room(OWNER_LOCK, COUNT_OWNER, self._limits.per_owner, [s.owner for s in fresh])
-        room_family = await self._room(FAMILY_LOCK, COUNT_FAMILY, self._limits.per_family, [s.family for s in fresh])
+        limits, metered = self._limits, {s.owner for s in fresh if s.quotas}
+        await self._lock(OWNER_LOCK, {s.owner for s in fresh} if limits.per_owner else metered)
+        room_owner = await self._room(COUNT_OWNER, limits.per_owner, {s.owner for s in fresh})
+        used = await booked(self._db, metered) if metered else {}
+        if limits.per_family:
+            await self._lock(FAMILY_LOCK, {s.family for s in fresh})
+        room_family = await self._room(COUNT_FAMILY, limits.per_family, {s.family for s in fresh})
         admitted = []
         for submission in fresh:
             if not room_owner.get(submission.owner, 1):
-                self.refused[submission.id] = _too_many(self._limits.per_owner)
+                self.refused[submission.id] = _too_many(limits.per_owner)
+            elif over := await self._over_quota(submission, used):
+                self.refused[submission.id] = over
             elif not room_family.get(submission.family, 1):
-                self.refused[submission.id] = _queue_full(submission.family, self._limits.per_family)
+                self.refused[submission.id] = _queue_full(submission.family, limits.per_family)
             else:
                 _take(room_owner, submission.owner)
                 _take(room_family, submission.family)
+                if submission.owner in used:
+                    used[submission.owner].stored_bytes += submission.stored_bytes
                 admitted.append(submission)
         return admitted
 
-    async def _room(self, lock: int, count: str, limit: int, names: list[str]) -> dict[str, int]:
+    async def _lock(self, kind: int, names: set[str]) -> None:
+        """Nobody else counts for these names until this transaction ends."""
+        if names:
+            await self._db.execute(LOCK, kind, sorted(names))
+
+    async def _room(self, count: str, limit: int, names: set[str]) -> dict[str, int]:
         """How many more jobs each name may have; empty if there is no limit."""
-        if not limit or not names:
+        if not limit:
             return {}
-        distinct = sorted(set(names))
-        await self._db.execute(LOCK, lock, distinct)
-        return {name: max(0, limit - await self._db.fetchval(count, name, limit)) for name in distinct}
+        return {name: max(0, limit - await self._db.fetchval(count, name, limit)) for name in names}
+
+    async def _over_quota(self, submission: Submission, used: dict[str, Booked]) -> AtelierError | None:
+        if not submission.quotas:
+            return None
+        return await refusal(self._db, submission.quotas, used[submission.owner], self._limits.purge_grace)
 
     async def _free_keys(self, refused: list[Submission]) -> None:
         keyed = [s for s in refused if s.key is not None]
@@ -253,7 +283,9 @@ class _Round:
             await self._db.execute(FREE_KEYS, [s.owner for s in keyed], [s.key for s in keyed])
 
     async def _insert(self, admitted: list[Submission]) -> None:
-        rows = [(s.id, s.owner, s.family, s.operation, s.priority, s.input, s.deadline) for s in admitted]
+        rows = [
+            (s.id, s.owner, s.family, s.operation, s.priority, s.input, s.deadline, s.stored_bytes) for s in admitted
+        ]
         await self._db.execute(INSERT, *_columns(rows))
         if targets := [(s.id, s.owner, s.webhook) for s in admitted if s.webhook is not None]:
             await add_to_jobs(self._db, targets)

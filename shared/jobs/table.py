@@ -65,6 +65,9 @@ class Job(Base):
     purged_at: Mapped[datetime | None] = mapped_column(Time)
     deleted_at: Mapped[datetime | None] = mapped_column(Time)
 
+    # Bytes of its files in the storage: those that came with it and those it made. A trigger books them with the owner.
+    stored_bytes: Mapped[int] = mapped_column(BigInteger, server_default=ZERO)
+
     __table_args__ = (
         CheckConstraint("state IN ('queued','running','completed','failed','cancelled','expired')", name="state"),
         CheckConstraint("priority BETWEEN 0 AND 9", name="priority"),
@@ -81,6 +84,7 @@ class Job(Base):
         Index("jobs_purge_marked", "purged_at", postgresql_where=text("purged = 'marked'")),
         Index("jobs_list", "owner", text("id DESC")),
         Index("jobs_retried", "finished_at", postgresql_where=text("attempt > 1")),
+        Index("jobs_stored", "owner", "purge_after", postgresql_where=text("stored_bytes > 0")),
     )
 
 

@@ -56,7 +56,7 @@ SELECT id, owner, attempt, deleted_at IS NOT NULL AS deleted FROM jobs
 WHERE purged = 'marked' AND purged_at < now() - make_interval(secs => :grace) LIMIT 100 FOR UPDATE SKIP LOCKED
 """)
 
-PURGED = text("UPDATE jobs SET purged = 'done' WHERE id = ANY(:ids)")
+PURGED = text("UPDATE jobs SET purged = 'done', stored_bytes = 0 WHERE id = ANY(:ids)")
 REMOVE = text("DELETE FROM jobs WHERE id = ANY(:ids)")
 FORGET_KEYS = text("DELETE FROM idempotency_keys WHERE created_at < now() - make_interval(secs => :age)")
 
@@ -131,7 +131,7 @@ def marked(connection: Connection, grace: float) -> list[Doomed]:
 
 def purge_done(connection: Connection, jobs: list[Doomed]) -> None:
     """Their files are gone; rows that the owner deleted go as well."""
-    connection.execute(PURGED, {"ids": [job.id for job in jobs if not job.deleted]})
+    connection.execute(PURGED, {"ids": [job.id for job in jobs]})
     connection.execute(REMOVE, {"ids": [job.id for job in jobs if job.deleted]})
 
 

@@ -47,6 +47,8 @@ TABLE = {
     "GET /jobs/{job_id}": "jobs:read",
     "GET /status/{job_id}": "jobs:read",
     "GET /status/{job_id}/events": "jobs:read",
+    "POST /status/{job_id}/events/ticket": "jobs:read",
+    "GET /usage": "jobs:read",
     "GET /results/{job_id}": "jobs:read",
     "HEAD /results/{job_id}": "jobs:read",
     "GET /results/{job_id}/files/{name:path}": "jobs:read",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
@@ -14,11 +15,13 @@ import httpx
 import pytest
 import redis
 
+from services.gateway.limits.limiter import Limiter
+from services.gateway.limits.tiers import Allowance, Policy
 from services.local.processes import usable_port
 from services.local.redis import EmbeddedRedis
 from tests.accounts import AUTH, Person, register
 from tests.integration.test_accounts import execute
-from tests.platform import ROOT, Platform
+from tests.platform import ROOT, Platform, wait_until
 
 LIMITED = AUTH | {"ATELIER_RATE_LIMITS": "true"}
 names = (f"limited{n}" for n in range(1000))
@@ -77,6 +80,82 @@ def test_other_people_are_not_affected(gateways: list[Platform], person: Person)
     assert submit(gateways[0], person.headers).status_code == 429
     other = register(gateways[0].client, next(names))
     assert submit(gateways[0], other.headers).status_code == 202
+
+
+def test_a_key_has_a_limit_of_its_own_besides_its_accounts(gateways: list[Platform], person: Person) -> None:
+    made = person.key(requests_per_minute=3, requests_per_day=50)
+    assert made["key_info"]["requests_per_minute"] == 3
+    key = {"X-API-Key": made["api_key"]}
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda n: submit(gateways[n % 2], key), range(6)))
+    assert sorted(answer.status_code for answer in answers) == [202] * 3 + [429] * 3
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.json()["details"]["policy"] == "key-minute"
+    assert (refused.headers["x-ratelimit-limit"], refused.headers["x-ratelimit-remaining"]) == ("3", "0")
+    assert refused.headers["ratelimit-policy"] == (
+        '"key-minute";q=3;w=60, "key-day";q=50;w=86400, "minute";q=10;w=60, "day";q=100;w=86400'
+    )
+    session = submit(gateways[0], person.headers)
+    assert session.status_code == 202, "what the key may not ask costs its account nothing"
+    assert session.headers["x-ratelimit-remaining"] == "6"
+    listed = gateways[0].client.get("/auth/api-keys", headers=person.headers).json()["api_keys"]
+    assert [(each["requests_per_minute"], each["requests_per_day"]) for each in listed] == [(3, 50)]
+
+
+def test_answers_to_a_key_tell_the_tightest_limit(gateways: list[Platform], person: Person) -> None:
+    key = {"X-API-Key": person.key(requests_per_minute=8)["api_key"]}
+    assert submit(gateways[0], key).headers["x-ratelimit-limit"] == "8"
+    for _ in range(3):
+        submit(gateways[0], person.headers)  # of ten, six are left; of the key's eight, seven
+    told = submit(gateways[1], key)
+    assert (told.headers["x-ratelimit-limit"], told.headers["x-ratelimit-remaining"]) == ("10", "5")
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"requests_per_minute": 11}, "requests_per_minute"),
+        ({"requests_per_day": 101}, "requests_per_day"),
+        ({"requests_per_minute": 0}, "requests_per_minute"),
+        ({"requests_per_day": -1}, "requests_per_day"),
+        ({"requests_per_day": 1.5}, "requests_per_day"),
+        ({"requests_per_minute": True}, "requests_per_minute"),
+    ],
+)
+def test_a_key_cannot_have_more_than_its_account(
+    gateways: list[Platform], person: Person, asked: dict[str, Any], field: str
+) -> None:
+    refused = gateways[0].client.post("/auth/generate-key", json={"name": "k", **asked}, headers=person.headers)
+    assert (refused.status_code, refused.json()["details"]["field"]) == (400, field)
+    assert gateways[0].client.get("/auth/api-keys", headers=person.headers).json()["api_keys"] == []
+
+
+def test_a_limit_that_nobody_would_count_is_refused(environment: dict[str, str], tmp_path: Path) -> None:
+    platform = Platform(environment | AUTH, tmp_path)
+    try:
+        platform.start("gateway")
+        execute(environment, "DELETE FROM attempts")
+        person = register(platform.client, next(names))
+        asked = {"name": "k", "requests_per_day": 5}
+        refused = platform.client.post("/auth/generate-key", json=asked, headers=person.headers)
+        assert (refused.status_code, refused.json()["details"]["field"]) == (400, "requests_per_day")
+    finally:
+        platform.close()
+
+
+def test_a_limiter_that_is_closed_leaves_no_connection_to_redis(environment: dict[str, str]) -> None:
+    def connections() -> int:
+        return sum(each["name"] == "closing" for each in client.client_list())
+
+    async def count() -> None:
+        limiter = Limiter(f"{environment['REDIS_URL']}?client_name=closing")
+        await limiter.spend(Allowance("someone", (Policy("minute", 10, 60),)))
+        assert connections() > 0
+        await limiter.close()
+
+    with redis.Redis.from_url(environment["REDIS_URL"]) as client:
+        asyncio.run(count())
+        wait_until(lambda: connections() == 0)
 
 
 def test_the_operator_gives_a_tier(gateways: list[Platform], environment: dict[str, str], person: Person) -> None:

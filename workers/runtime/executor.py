@@ -89,7 +89,7 @@ class Executor:
         self._heartbeat.watch(attempt, job)
         following, poisoned = None, False
         try:
-            following = self._publish(attempt, job, *self._work(job))
+            following = self._publish(attempt, job, *self._work(attempt, job))
         except JobStopped:
             following = self._stopped(attempt, job)
         except Exception as error:
@@ -101,7 +101,7 @@ class Executor:
             os.kill(os.getpid(), signal.SIGKILL)  # the device's context is broken; a fresh process takes over
         return following
 
-    def _work(self, job: JobContext) -> tuple[dict[str, Any], list[ManifestEntry]]:
+    def _work(self, attempt: Attempt, job: JobContext) -> tuple[dict[str, Any], list[ManifestEntry]]:
         operation = find_operation(job.operation)
         request = _validated(operation.input, job.claim.input)
         job.wants_preview = operation.wants_preview(request)
@@ -109,6 +109,9 @@ class Executor:
         registration = registrations()[job.claim.family]
         residence = Residence(job.claim.family, names[0] if names else "default", registration.runner)
         with fetched(self._storage, self._egress, job.claim, operation, request) as job.inputs:
+            if job.inputs:
+                size = sum(path.stat().st_size for path in job.inputs.values())
+                self._patiently(lambda db: attempt.keep(db, size))
             output = self._execute(residence, request, job)
         return output, self._upload(job)
 
@@ -201,15 +204,16 @@ class Executor:
             log.warning("orphaned files stay until the janitor comes", job=job.id, error=str(error))
 
     def _end(self, job: JobContext, statement: Callable[[Connection], Answer]) -> tuple[Answer, Claim | None]:
-        """Run the statement that ends the attempt and claim the next job with it: one flush to disk for both.
+        """Run the statement that ends the attempt and claim the next job with it: one flush to disk for both."""
+        return self._patiently(lambda db: (statement(db), self._claim_next(db, job.claim.family)))
 
-        While Postgres is away it is tried again for one lease; after that somebody else has the job.
-        """
+    def _patiently(self, work: Callable[[Connection], Answer]) -> Answer:
+        """One transaction. While Postgres is away it is tried again for a lease; then somebody else has the job."""
         until = time.monotonic() + self._settings.lease_seconds
         while True:
             try:
                 with self._engine.begin() as connection:
-                    return statement(connection), self._claim_next(connection, job.claim.family)
+                    return work(connection)
             except OperationalError:
                 if time.monotonic() > until:
                     raise

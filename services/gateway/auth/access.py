@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from starlette.routing import Mount
 
@@ -16,6 +16,7 @@ from services.gateway.state import GatewayState
 from shared.accounts.credentials import Principal
 from shared.accounts.scopes import SCOPES
 from shared.errors import Forbidden, Unauthorized
+from shared.ids import parse_id
 
 ANONYMOUS = Principal("anonymous", "anonymous", "free", ("user",), frozenset(SCOPES))
 DOCUMENTATION = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
@@ -141,8 +142,47 @@ class AllowSubmit(Allow):
             self.check(principal)
 
 
+class AllowStream(Allow):
+    """The same where a ticket in the address may stand for the credential, since an EventSource sends no headers."""
+
+    async def __call__(  # type: ignore[override]
+        self,
+        request: Request,
+        ticket: Annotated[str | None, Query(description="From `POST …/events/ticket`; it serves once.")] = None,
+    ) -> None:
+        if ticket is None:
+            principal = await get_principal(request)
+            self.check(principal)
+            await show_allowance(request, principal)
+        else:
+            request.scope["follower"] = await _redeemed(request, ticket)
+
+
+async def get_follower(request: Request) -> str:
+    """Whose job a stream may tell: the ticket's owner, or who asks."""
+    held: str | None = request.scope.get("follower")
+    return held if held is not None else (await get_principal(request)).owner
+
+
+async def _redeemed(request: Request, ticket: str) -> str:
+    """The owner of a ticket for this path's job; raises Unauthorized, also while authentication is off.
+
+    Any answer but 200 stops an EventSource, so that one which reconnects with a spent ticket does not ask for ever.
+    """
+    state = cast(GatewayState, request.app.state.gateway)
+    asker = (await get_principal(request)).owner if state.accounts is not None and _credentials(request) else None
+    job_id = parse_id(request.path_params["job_id"])
+    owner = await state.stream_tickets.redeem(ticket, job_id) if job_id else None
+    if owner is None:
+        await count_address(request)  # guesses are counted
+    if owner is None or asker not in (None, owner):
+        raise invalid_token()
+    return owner
+
+
 PUBLIC, PROBE = Public(), Public(counted=False)
 READ_JOBS, WRITE_JOBS = Allow("jobs:read"), Allow("jobs:write")
+FOLLOW = AllowStream("jobs:read")
 SUBMIT = AllowSubmit("jobs:write")
 READ_OPS = Allow("ops:read")
 MANAGE_WEBHOOKS = Allow("webhooks:manage")

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.gateway.auth.schemas import KeyRequest, Login, NewPassword, Registration
+from services.gateway.limits.tiers import account_policies
 from shared.accounts.api_keys import NewKey
 from shared.accounts.attempts import Attempts, Window
-from shared.accounts.credentials import Credentials, KeyView, Principal
+from shared.accounts.credentials import Credentials, KeyRules, KeyView, Principal
 from shared.accounts.password_rules import check_password
 from shared.accounts.passwords import Passwords
 from shared.accounts.scopes import SCOPES, scopes_of
@@ -106,7 +107,10 @@ class Accounts:
     async def make_key(self, user: UserView, asked: KeyRequest) -> tuple[NewKey, KeyView]:
         """A key that may do what was asked for, and never more than its owner."""
         _check_scopes(asked.scopes, user.roles)
-        return await self.credentials.add_key(user.id, asked.name, sorted(set(asked.scopes)), asked.expires_in_days)
+        self._check_requests(asked, user.tier)
+        limits = asked.requests_per_minute, asked.requests_per_day
+        rules = KeyRules(asked.name, sorted(set(asked.scopes)), asked.expires_in_days, *limits)
+        return await self.credentials.add_key(user.id, rules)
 
     async def ensure_admin(self) -> None:
         """The first admin, if the environment names one and there is none yet."""
@@ -124,6 +128,20 @@ class Accounts:
 
     def close(self) -> None:
         self._passwords.close()
+
+    def _check_requests(self, asked: KeyRequest, tier: str) -> None:
+        """Raise ValidationFailed that names a limit which would not hold."""
+        account = {policy.name: policy.quota for policy in account_policies(tier, self._settings)}
+        for window in ("minute", "day"):
+            field = f"requests_per_{window}"
+            wanted, most = getattr(asked, field), account.get(window)
+            if wanted is None:
+                continue
+            if not self._settings.limits_requests:
+                raise ValidationFailed("Requests are not limited here (ATELIER_RATE_LIMITS).", field=field)
+            if most is not None and wanted > most:
+                details = {"provided": wanted, "valid_range": [1, most]}
+                raise ValidationFailed(f"Invalid {field}: your account has {most}.", field=field, details=details)
 
     async def _signed_in(self, claims: Claims) -> tuple[UserView, TokenPair]:
         user = await self.users.get(claims.user_id)

@@ -45,6 +45,10 @@ class KeyRequest(Schema):
     name: str = Field(min_length=1, max_length=100)
     scopes: list[str] = Field(default=[], max_length=20, description="Empty: all that the account may do.")
     expires_in_days: int | None = Field(None, ge=1, le=365)
+    requests_per_minute: int | None = Field(
+        None, ge=1, le=1_000_000, description="At most as many as the account's; counted besides them."
+    )
+    requests_per_day: int | None = Field(None, ge=1, le=1_000_000_000, description="The same, in 24 hours.")
 
 
 class Account(BaseModel):
@@ -107,6 +111,8 @@ class KeyInfo(BaseModel):
     created_at: datetime
     expires_at: datetime | None
     last_used_at: datetime | None
+    requests_per_minute: int | None = Field(description="The key's own limit, besides the account's.")
+    requests_per_day: int | None
 
 
 class KeyCreated(Done):

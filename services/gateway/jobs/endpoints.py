@@ -6,13 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from services.gateway.auth.access import READ_JOBS, WRITE_JOBS, allowed
-from services.gateway.dependencies import Base, Before, JobId, Owner, State, unknown_job
+from services.gateway.auth.access import FOLLOW, READ_JOBS, WRITE_JOBS, allowed
+from services.gateway.dependencies import Base, Before, Caller, Follower, JobId, Owner, State, unknown_job
 from services.gateway.jobs.events import status_events
-from services.gateway.jobs.schemas import JobPage, JobStatus
+from services.gateway.jobs.schemas import JobPage, JobStatus, StreamTicket, links
 from services.gateway.jobs.schemas import State as JobStateName
 from services.gateway.jobs.status import describe, status_body
 from services.gateway.responses import problems
+from shared.accounts.stream_tickets import SECONDS, TICKETS
 from shared.errors import JobFinished, JobLive
 
 router = APIRouter(tags=["jobs"])
@@ -38,16 +39,34 @@ async def get_status(job_id: JobId, state: State, owner: Owner, base: Base) -> R
             "description": "Server-sent events; every `data` is a whole JobStatus, the last one terminal.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
-        **problems(404),
+        **problems(401, 404),
     },
-    dependencies=allowed(READ_JOBS),
+    dependencies=allowed(FOLLOW),
 )
-async def get_events(job_id: JobId, state: State, owner: Owner, base: Base) -> Response:
+async def get_events(job_id: JobId, state: State, owner: Follower, base: Base) -> Response:
     """Follow a job. Every event is the whole status, so a reconnect misses nothing."""
     if await state.jobs.get(job_id, owner) is None:
         raise unknown_job()
     headers = NO_STORE | {"X-Accel-Buffering": "no"}
     return StreamingResponse(status_events(state, job_id, owner, base), headers=headers, media_type="text/event-stream")
+
+
+@router.post(
+    "/status/{job_id}/events/ticket",
+    status_code=201,
+    response_model=StreamTicket,
+    responses=problems(404, 429),
+    dependencies=allowed(READ_JOBS),
+)
+async def make_ticket(job_id: JobId, state: State, caller: Caller, base: Base) -> Response:
+    """A ticket for a browser's EventSource, which sends no headers: it opens the job's events once, within a minute."""
+    if await state.jobs.get(job_id, caller.owner) is None:
+        raise unknown_job()
+    await state.attempts.within(TICKETS, caller.owner)
+    ticket = await state.stream_tickets.issue(job_id, caller)
+    address = f"{links(base, str(job_id))['events_url']}?ticket={ticket}"
+    body = json.dumps({"ticket": ticket, "events_url": address, "expires_in": SECONDS})
+    return Response(body, 201, headers=NO_STORE, media_type="application/json")
 
 
 @router.post(

@@ -34,6 +34,11 @@ class RequestFiles:
     contents: dict[str, BufferedIOBase] = field(default_factory=dict)
     copies: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def size(self) -> int:
+        """Bytes that the files will take of the storage, without those that a worker is to fetch."""
+        return sum(self.known[name].size or 0 for name in (*self.contents, *self.copies))
+
     async def find_artifacts(self, operation: Operation, jobs: JobQueries, storage: Storage, owner: str) -> None:
         """Look up the files of earlier jobs; ValidationFailed or PayloadTooLarge names the field."""
         for name, known in self.known.items():

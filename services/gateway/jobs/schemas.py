@@ -61,6 +61,16 @@ class JobStatus(BaseModel):
     cancel_url: str
 
 
+class StreamTicket(BaseModel):
+    """A way to a job's events without headers."""
+
+    model_config = ConfigDict(title="StreamTicket")
+
+    ticket: str = Field(description="Serves once, for this job only.")
+    events_url: str = Field(description="The job's events with the ticket, for `new EventSource(…)`.")
+    expires_in: int = Field(description="Seconds.")
+
+
 class JobPage(BaseModel):
     """A page of jobs, newest first."""
 

@@ -21,6 +21,7 @@ from services.gateway.jobs.files import RequestFiles, receive
 from services.gateway.jobs.preferences import header_priority, idempotency_key, wanted_wait
 from services.gateway.jobs.webhook import wanted_webhook
 from services.gateway.limits.counting import count_submission
+from services.gateway.limits.tiers import quotas_of
 from services.gateway.state import GatewayState
 from shared.accounts.credentials import Principal
 from shared.errors import AtelierError, ValidationFailed
@@ -55,7 +56,7 @@ async def submit(
         parsed = operation.resolve(asked)
         await state.catalog.require(family.name, operation.models(parsed))
         state.storage_watch.require()
-        submission = _submission(request, state, owner, family, operation, parsed, body, webhook)
+        submission = _submission(request, state, submitter, family, operation, parsed, body, webhook)
         answering = Answering(state, operation, base, owner, wait)
         try:
             await files.find_artifacts(operation, state.jobs, state.storage, owner)
@@ -63,6 +64,7 @@ async def submit(
             if receipt := await state.submitter.earlier(submission):
                 return await answering.replay(receipt)
             raise
+        submission.stored_bytes = files.size
         if files.copies:
             submission.input = _encoded(files.completed(parsed))
         return await _accept(answering, submission, files)
@@ -140,7 +142,7 @@ def _fields(schema: type[BaseModel]) -> dict[str, Any]:
 def _submission(
     request: Request,
     state: GatewayState,
-    owner: str,
+    submitter: Principal,
     family: Family,
     operation: Operation,
     parsed: BaseModel,
@@ -152,12 +154,13 @@ def _submission(
     priority = named if named is not None else header_priority(request) or 0
     return Submission(
         id=new_id(),
-        owner=owner,
+        owner=submitter.owner,
         family=family.name,
         operation=operation.name,
         priority=priority,
         input=_encoded(parsed),
         deadline=state.settings.deadline_seconds,
+        quotas=quotas_of(submitter, state.settings),
         key=key,
         fingerprint=_fingerprint(operation, body, priority, webhook) if key is not None else None,
         webhook=webhook,

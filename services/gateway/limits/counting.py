@@ -6,7 +6,7 @@ from typing import cast
 
 from fastapi import Request
 
-from services.gateway.limits.tiers import allowance_of, allowance_of_address
+from services.gateway.limits.tiers import allowance_of_address, allowances_of
 from services.gateway.state import GatewayState
 from shared.accounts.attempts import network_of
 from shared.accounts.credentials import Principal
@@ -18,11 +18,12 @@ def address_of(request: Request) -> str:
 
 
 async def count_submission(request: Request, principal: Principal) -> None:
-    """Raise RateLimited if the owner's tier allows no more now."""
+    """Raise RateLimited if the owner's tier, or its key, allows no more now; what passes is the owner's usage."""
     state = _state(request)
     if state.limiter is not None:
-        allowance = allowance_of(principal, address_of(request), state.settings)
-        request.scope["answer_headers"].update(await state.limiter.spend(allowance))
+        allowances = allowances_of(principal, address_of(request), state.settings)
+        request.scope["answer_headers"].update(await state.limiter.spend(*allowances))
+    state.request_tally.count(principal.owner)
 
 
 async def count_address(request: Request) -> None:
@@ -36,8 +37,8 @@ async def show_allowance(request: Request, principal: Principal) -> None:
     """Let the answer tell what is left; following a job costs nothing of it."""
     state = _state(request)
     if state.limiter is not None:
-        allowance = allowance_of(principal, address_of(request), state.settings)
-        request.scope["answer_headers"].update(await state.limiter.show(allowance))
+        allowances = allowances_of(principal, address_of(request), state.settings)
+        request.scope["answer_headers"].update(await state.limiter.show(*allowances))
 
 
 def _state(request: Request) -> GatewayState:

@@ -12,8 +12,9 @@ from limits import RateLimitItem, RateLimitItemPerSecond, WindowStats
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
+from redis.asyncio import ConnectionPool
 
-from services.gateway.limits.tiers import Allowance, Policy
+from services.gateway.limits.tiers import KEY, Allowance, Policy
 from shared.errors import RateLimited
 from shared.logging import get_logger
 
@@ -41,41 +42,39 @@ class Limiter:
     """Moving windows: in no span of that length are there more than the quota."""
 
     def __init__(self, redis_url: str) -> None:
+        self._pool = ConnectionPool.from_url(redis_url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
         storage = RedisStorage(
             f"async+{redis_url}",
             wrap_exceptions=True,
             implementation="redispy",
             key_prefix="atelier:limits",
-            socket_timeout=PATIENCE,
-            socket_connect_timeout=PATIENCE,
+            connection_pool=self._pool,  # type: ignore[arg-type]  # what it documents
         )
         self._shared, self._own = MovingWindowRateLimiter(storage), MovingWindowRateLimiter(MemoryStorage())
         self._away_until = 0.0
 
-    async def spend(self, allowance: Allowance) -> dict[str, str]:
+    async def close(self) -> None:
+        await self._pool.aclose()
+
+    async def spend(self, *allowances: Allowance) -> dict[str, str]:
         """Count a request; the headers that tell what is left. Raises RateLimited with the same headers."""
-        for policy in allowance.policies:
-            if not await self._ask(_hit, policy, allowance.subject):
-                standings = await self._standings(allowance)
-                short = next(standing for standing in standings if standing.policy == policy)
-                wait = max(1, short.seconds)
-                raise RateLimited(
-                    f"Too many requests: {policy.quota} in {policy.seconds} s are allowed.",
-                    code="rate_limited",
-                    headers=_headers(standings) | {"Retry-After": str(wait)},
-                    details={"limit": policy.quota, "window": policy.seconds, "retry_after": wait},
-                )
-        return _headers(await self._standings(allowance))
+        for allowance in allowances:
+            for policy in allowance.policies:
+                if not await self._ask(_hit, policy, allowance.subject):
+                    raise _too_many(policy, await self.standings(*allowances))
+        return await self.show(*allowances)
 
-    async def show(self, allowance: Allowance) -> dict[str, str]:
+    async def show(self, *allowances: Allowance) -> dict[str, str]:
         """The headers without counting."""
-        return _headers(await self._standings(allowance))
+        return _headers(await self.standings(*allowances))
 
-    async def _standings(self, allowance: Allowance) -> list[Standing]:
+    async def standings(self, *allowances: Allowance) -> list[Standing]:
+        """What is left of each policy."""
         found = []
-        for policy in allowance.policies:
-            stats = await self._ask(_stats, policy, allowance.subject)
-            found.append(Standing(policy, stats.remaining, stats.reset_time))
+        for allowance in allowances:
+            for policy in allowance.policies:
+                stats = await self._ask(_stats, policy, allowance.subject)
+                found.append(Standing(policy, stats.remaining, stats.reset_time))
         return found
 
     async def _ask(self, question: Question[Found], policy: Policy, subject: str) -> Found:
@@ -100,11 +99,23 @@ def _item(policy: Policy) -> RateLimitItemPerSecond:
     return RateLimitItemPerSecond(policy.quota, policy.seconds, namespace=policy.name)
 
 
+def _too_many(policy: Policy, standings: list[Standing]) -> RateLimited:
+    short = next(standing for standing in standings if standing.policy == policy)
+    wait = max(1, short.seconds)
+    whose = "with this key " if policy.name.startswith(KEY) else ""
+    return RateLimited(
+        f"Too many requests: {policy.quota} in {policy.seconds} s {whose}are allowed.",
+        code="rate_limited",
+        headers=_headers(standings) | {"Retry-After": str(wait)},
+        details={"policy": policy.name, "limit": policy.quota, "window": policy.seconds, "retry_after": wait},
+    )
+
+
 def _headers(standings: list[Standing]) -> dict[str, str]:
-    """000's headers for the policy that will be short first, and the IETF draft's for all (RateLimit, -Policy)."""
+    """000's headers for the policy with the fewest left, and the IETF draft's for all (RateLimit, -Policy)."""
     if not standings:
         return {}
-    tight = min(standings, key=lambda standing: standing.remaining / standing.policy.quota)
+    tight = min(standings, key=lambda standing: standing.remaining)
     return {
         "X-RateLimit-Limit": str(tight.policy.quota),
         "X-RateLimit-Remaining": str(tight.remaining),
