@@ -5,7 +5,8 @@ Four stages, each of which goes on where it was stopped (checkpoints in --folder
     mapping  the mapping network is set to a code of the head's parameters
     field    planes and decoder learn distance and colour at points of random heads: no rendering, so it is cheap;
              planes of 16 × 16 first, then finer ones, since which head belongs to a latent is learnt as well by those
-    views    everything learns patches of true renders, at two scales, through rays and super-resolution
+    views    everything learns patches of true renders, at two scales, through rays and super-resolution, and goes on
+             with the colours of the face's points, since a patch seldom shows lips and lashes
     export   weights as fp16, with the average w
 
 A loader process draws the truth while this process learns.
@@ -47,6 +48,7 @@ QUICK = 4.0  # the rate of constants, each place of which few points see, and of
 FINER = [f"blocks.{n}.to_planes.weight" for n in (3, 4, 5)]  # begin with no share in the planes
 GROWTH = (0.0, 0.24, 0.4, 0.6)  # shares of the field's stage at which planes of 16, 32, 64 and 128 begin
 PATCH, VIEW_BATCH = 32, 3  # rays a side, heads
+DETAILS = 1536  # points of the face whose colour is learnt beside a patch
 MARGIN = 6  # pixels at a patch's border that its neighbours would have helped with
 FACE = torch.tensor([[0.0, -0.15, 0.45], [0.40, 0.40, 0.25]])  # centre and half sides
 MOUTH, EYE = torch.tensor([[[0.0, -0.35, 0.45], [0.22, 0.10, 0.20]], [[0.19, 0.04, 0.45], [0.14, 0.12, 0.20]]])
@@ -65,8 +67,7 @@ class Fields(IterableDataset[dict[str, Tensor]]):
             points = torch.rand(FIELD_BATCH, POINTS, 3, generator=generator) * 2 - 1
             near = points[:, : POINTS * 3 // 4] * 0.9
             near = torch.cat([_in_the_face(near[:, : POINTS * 3 // 8]), near[:, POINTS * 3 // 8 :]], 1)
-            for _ in range(3):  # walk to the surface
-                near = near - head.distance(near)[..., None] * head.normals(near)
+            near = _to_the_surface(head, near)
             near = near + 0.03 * torch.randn(near.shape, generator=generator)
             points = torch.cat([near, points[:, POINTS * 3 // 4 :]], 1).clamp(-1, 1)
             distance = head.distance(points)
@@ -98,6 +99,8 @@ class Patches(IterableDataset[dict[str, Tensor]]):
             fine = torch.arange(4 * y, 4 * (y + PATCH))[:, None] * grid * 4 + torch.arange(4 * x, 4 * (x + PATCH))
             o, d = fine_origins[:, fine.flatten()], fine_directions[:, fine.flatten()]
             colour, mask, _ = heads.draw(params, o, d)
+            head = heads.Heads(params)
+            points = _to_the_surface(head, _in_the_face(torch.rand(VIEW_BATCH, DETAILS, 3) * 2 - 1))
             side = 4 * PATCH
             picture = colour.reshape(-1, side, side, 3).permute(0, 3, 1, 2) * 2 - 1
             yield {
@@ -106,7 +109,15 @@ class Patches(IterableDataset[dict[str, Tensor]]):
                 "directions": directions[:, rows],
                 "picture": picture,
                 "mask": F.avg_pool2d(mask.float().reshape(-1, 1, side, side), 4),
+                "points": points,
+                "colour": head.colour(points),
             }
+
+
+def _to_the_surface(head: heads.Heads, points: Tensor) -> Tensor:
+    for _ in range(3):
+        points = points - head.distance(points)[..., None] * head.normals(points)
+    return points
 
 
 def _in_the_face(points: Tensor) -> Tensor:
@@ -184,10 +195,14 @@ def _field_loss(generator: AetheristGenerator, batch: dict[str, Tensor], progres
     error = (distance.clamp(-REACH, REACH) - true.clamp(-REACH, REACH)).abs()
     weight = 1 + 3 * torch.exp(-(true / 0.04).square())
     near = torch.exp(-(true[:, :close] / 0.02).square())
-    wrong = colour[:, :close] - (batch["colour"] * 2 - 1)
-    # Squares for what most heads lack at a place: their median has no eyes and no teeth.
-    tint = (wrong.abs() + 4 * wrong.square()).mean(-1)
+    tint = _tint(colour[:, :close], batch["colour"])
     return {"distance": 10 * (error * weight).mean(), "colour": (tint * near).sum() / near.sum()}
+
+
+def _tint(colour: Tensor, true: Tensor) -> Tensor:
+    """How wrong colours [N, P, 3] are, [N, P]: squares for what most heads lack at a place, as eyes and teeth."""
+    wrong = colour - (true * 2 - 1)
+    return (wrong.abs() + 4 * wrong.square()).mean(-1)
 
 
 def _view_loss(generator: AetheristGenerator, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
@@ -200,11 +215,13 @@ def _view_loss(generator: AetheristGenerator, batch: dict[str, Tensor], progress
     inner = (..., slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
     difference = (picture.float() - true)[inner]
     opacity = rendering.opacity.unflatten(1, (PATCH, PATCH))[:, None]
+    colour, _ = generator.field(planes, batch["points"])
     return {
         "picture": difference.abs().mean() + 2 * difference.square().mean(),
         "edges": sum((torch.diff(difference, dim=axis).abs().mean() for axis in (-1, -2)), torch.zeros(())),
         "raw": 0.5 * (grid[:, :3] - coarse).abs().mean(),
         "mask": 0.5 * (opacity - batch["mask"]).abs().mean(),
+        "details": 0.3 * _tint(colour, batch["colour"]).mean(),
     }
 
 
