@@ -98,6 +98,14 @@ class Settings(BaseSettings):
     queue_size: int = Field(100, ge=0, description="live queued jobs per family; above it 503 queue_full")
     max_live_jobs: int = Field(1000, ge=0, description="queued and running jobs per owner; above it 429")
 
+    max_upload_bytes: PositiveInt = Field(500_000_000, description="of one upload; operations take less")
+    max_unfinished_uploads: int = Field(20, ge=0, description="per owner; above it 429")
+    max_owner_upload_bytes: int = Field(5_000_000_000, ge=0, description="of all uploads of an owner; above it 413")
+
+    # How long uploads are kept: since their last byte while they are unfinished, since their last use afterwards.
+    unfinished_upload_seconds: PositiveFloat = 86_400
+    upload_ttl_seconds: PositiveFloat = 7 * 86_400
+
     # The job's path (`shared/jobs/`). Tests shorten these.
     lease_seconds: PositiveFloat = 60
     heartbeat_seconds: PositiveFloat = 15

@@ -1,4 +1,5 @@
-"""Removes what nobody may use any more: results past their time (T12, two phases), lost attempts, keys, sessions."""
+"""Removes what nobody may use any more: results past their time (T12, two phases) and uploads, lost attempts, keys,
+sessions."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from shared.jobs.artifacts import attempt_prefix, job_prefix
 from shared.jobs.upkeep import finished_with_orphans, forget_keys, mark_for_purge, marked, purge_done
 from shared.settings import Settings
 from shared.storage.interface import Storage
+from shared.uploads.keys import upload_prefix
+from shared.uploads.upkeep import doomed_uploads, expire_uploads, remove_uploads
 
 DAY = 86_400.0  # seconds after which what a killed writer left half-written is nobody's
 
@@ -28,7 +31,9 @@ class Janitor:
             forget_keys(connection, self._settings.idempotency_seconds)
             forget_stopped(connection)
             forget_ended(connection)
+            expire_uploads(connection)
         self._purge()
+        self._purge_uploads()
         self._collect_orphans()
         self._storage.sweep(DAY)
 
@@ -40,6 +45,15 @@ class Janitor:
             purge_done(connection, doomed)
         if doomed:
             log.info("results purged", jobs=len(doomed))
+
+    def _purge_uploads(self) -> None:
+        with self._engine.begin() as connection:
+            doomed = doomed_uploads(connection, self._settings.purge_grace_seconds)
+            for upload in doomed:
+                self._storage.delete(list(self._storage.list(upload_prefix(upload.owner, upload.id))))
+            remove_uploads(connection, doomed)
+        if doomed:
+            log.info("uploads purged", uploads=len(doomed))
 
     def _collect_orphans(self) -> None:
         with self._engine.begin() as connection:

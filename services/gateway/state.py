@@ -9,10 +9,12 @@ import redis.asyncio as redis
 
 from services.gateway.auth.accounts import Accounts
 from services.gateway.catalog import Catalog
+from services.gateway.jobs.stored import StoredFiles
 from services.gateway.limits.limiter import Limiter
 from services.gateway.metrics.counters import Counters
 from services.gateway.notifier import Notifier
 from services.gateway.storage_watch import StorageWatch
+from services.gateway.uploads.service import Uploads
 from services.gateway.waiting import Waiting
 from shared.fleet.queries import FleetQueries
 from shared.jobs.queries import JobQueries
@@ -33,6 +35,8 @@ class GatewayState:
     storage_watch: StorageWatch
     submitter: Submitter
     jobs: JobQueries
+    uploads: Uploads
+    stored: StoredFiles
     fleet: FleetQueries
     catalog: Catalog
     waiting: Waiting

@@ -48,6 +48,8 @@ UPDATE jobs SET deleted_at = now(), cancel_requested_at = coalesce(cancel_reques
 WHERE owner = $1 AND deleted_at IS NULL
 """
 
+ABANDON_UPLOADS = "UPDATE uploads SET deleted_at = now() WHERE owner = $1 AND deleted_at IS NULL"
+
 
 @dataclass(frozen=True, slots=True)
 class UserView:
@@ -141,7 +143,7 @@ class Users:
         return bool(await self._pool.fetchval(HAS_ADMIN))
 
     async def remove(self, username: str) -> UUID | None:
-        """Delete a user with keys, sessions and jobs; the id, or None if there is no such user.
+        """Delete a user with keys, sessions, jobs and uploads; the id, or None if there is no such user.
 
         Raises Conflict for the last admin: nobody could undo that.
         """
@@ -151,7 +153,8 @@ class Users:
             if user_id is not None and admins == {user_id}:
                 raise Conflict("This is the last admin; make another one first.", details={"field": "name"})
             if user_id is not None:
-                await connection.execute(ABANDON, str(user_id))
+                for statement in (ABANDON, ABANDON_UPLOADS):
+                    await connection.execute(statement, str(user_id))
         return user_id
 
 

@@ -17,7 +17,8 @@ from sqlalchemy.exc import IntegrityError
 
 import shared.accounts.table
 import shared.fleet.table
-import shared.jobs.table  # noqa: F401
+import shared.jobs.table
+import shared.uploads.table  # noqa: F401
 from shared.database import SESSION, Base, open_database
 from shared.errors import AtelierError, RateLimited
 from shared.ids import new_id
