@@ -63,11 +63,12 @@ def status(client: httpx.Client, upload_id: str) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def sending(platform: Platform, upload_id: str, sent: bytes, announced: int, at: int = 0) -> socket.socket:
+def sending(platform: Platform, upload_id: str, sent: bytes, announced: int, **headers: str) -> socket.socket:
     """A connection over which so many bytes of a PATCH were sent, of those that were announced."""
     connection = socket.create_connection(("127.0.0.1", platform.port), timeout=30)
     lines = [f"PATCH /uploads/{upload_id} HTTP/1.1", "Host: here", f"Content-Type: {OFFSET_STREAM}"]
-    lines += [f"Upload-Offset: {at}", f"Content-Length: {announced}", "", ""]
+    lines += ["Upload-Offset: 0", f"Content-Length: {announced}"]
+    lines += [*(f"{name}: {value}" for name, value in headers.items()), "", ""]
     connection.sendall("\r\n".join(lines).encode() + sent)
     return connection
 

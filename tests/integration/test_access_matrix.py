@@ -53,6 +53,15 @@ TABLE = {
     "HEAD /results/{job_id}/files/{name:path}": "jobs:read",
     "POST /jobs/{job_id}/cancel": "jobs:write",
     "DELETE /jobs/{job_id}": "jobs:write",
+    "POST /uploads": "jobs:write",
+    "OPTIONS /uploads": PUBLIC,
+    "GET /uploads": "jobs:read",
+    "OPTIONS /uploads/{upload_id}": PUBLIC,
+    "GET /uploads/{upload_id}": "jobs:read",
+    "HEAD /uploads/{upload_id}": "jobs:read",
+    "PATCH /uploads/{upload_id}": "jobs:write",
+    "POST /uploads/{upload_id}": "jobs:write",
+    "DELETE /uploads/{upload_id}": "jobs:write",
 } | {f"POST {path}": "jobs:write" for family in families().values() for op in family.operations for path in op.paths}
 
 MODELS = """
@@ -79,7 +88,7 @@ ADMINS = {"admin", "admin's key"}
 
 @dataclass
 class World:
-    """A gateway, its callers' headers, and a job of the owner for each route that would end one."""
+    """A gateway, its callers' headers, and a job or an upload of the owner for each route that would end one."""
 
     client: httpx.Client
     headers: dict[str, dict[str, str]]
@@ -105,10 +114,17 @@ class World:
         )
         return job_id
 
-    def ask(self, route: str, caller: str, job_id: str = "") -> httpx.Response:
+    def upload(self) -> str:
+        """A fresh upload of the owner's."""
+        made = self.client.post("/uploads", headers=self.headers["owner"] | {"Upload-Length": "2"})
+        return str(made.json()["id"])
+
+    def ask(self, route: str, caller: str, thing_id: str = "") -> httpx.Response:
         """The route, as this caller; an empty body where one is expected."""
         method, path = route.split(" ")
-        path = path.replace("{job_id}", job_id).replace("{name:path}", "manifest.json")
+        for name in ("{job_id}", "{upload_id}"):
+            path = path.replace(name, thing_id)
+        path = path.replace("{name:path}", "manifest.json")
         path = path.replace("{key_id}", str(new_id())).replace("{name}", "nobody-here")
         body = {"content": b"{}"} if method in ("POST", "PUT") else {}
         headers = self.headers[caller] | ({"Content-Type": "application/json"} if body else {})
@@ -117,7 +133,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    platform = Platform(environment | AUTH, tmp_path_factory.mktemp("logs"))
+    platform = Platform(environment | AUTH | {"ATELIER_MAX_UNFINISHED_UPLOADS": "0"}, tmp_path_factory.mktemp("logs"))
     try:
         platform.start("gateway")
         yield make_world(platform, environment)
@@ -203,7 +219,8 @@ def test_who_may_do_what(world: World, route: str, caller: str) -> None:
     job_id = world.job("completed" if ends else "queued") if "{job_id}" in route else ""
     if route.endswith("/events"):
         world.client.post(f"/jobs/{job_id}/cancel", headers=world.headers["owner"])  # else the stream goes on
-    answer = world.ask(route, caller, job_id)
+    thing_id = world.upload() if "{upload_id}" in route else job_id
+    answer = world.ask(route, caller, thing_id)
     assert answer.status_code < 500, answer.text
     if refusal := expected(TABLE[route], caller):
         assert answer.status_code in refusal
@@ -213,7 +230,7 @@ def test_who_may_do_what(world: World, route: str, caller: str) -> None:
     assert answer.status_code != 403
     if TABLE[route] != PUBLIC:
         assert answer.status_code != 401
-    if job_id and caller in ADMINS | {"other owner"}:
+    if thing_id and TABLE[route] != PUBLIC and caller in ADMINS | {"other owner"}:
         unknown = world.ask(route, caller, str(new_id()))
         assert (answer.status_code, _body(answer)) == (unknown.status_code, _body(unknown)) == (404, _body(unknown))
 
@@ -223,10 +240,10 @@ def _body(answer: httpx.Response) -> Any:
 
 
 def test_lists_hold_nothing_foreign(world: World) -> None:
-    job_id = world.job("queued")
-    assert job_id in world.ask("GET /jobs", "owner").text
-    for caller in ("other owner", "admin"):
-        assert job_id not in world.ask("GET /jobs", caller).text
+    for route, thing_id in (("GET /jobs", world.job("queued")), ("GET /uploads", world.upload())):
+        assert thing_id in world.ask(route, "owner").text
+        for caller in ("other owner", "admin"):
+            assert thing_id not in world.ask(route, caller).text
 
 
 def test_idempotency_keys_are_each_owners_own(world: World) -> None:
