@@ -42,6 +42,7 @@ def document() -> dict[str, Any]:
     return found
 
 
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
 SCHEMA = schemathesis.openapi.from_dict(document())
 # The event stream of a queued job does not end by itself; it has tests of its own.
 OPERATIONS = [

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +17,7 @@ import pytest
 from services.gateway.uploads.receiver import PART
 from tests.forms import JPEG, MULTIPART, PNG, config, form, long_picture, part
 from tests.integration.kept import Kept
-from tests.platform import Platform, wait_until
+from tests.platform import ROOT, Platform, wait_until
 from tests.toys.family import MAX_PICTURE
 from tests.toys.runner import content
 from tests.uploads import (
@@ -33,6 +36,7 @@ from tests.uploads import (
 )
 
 STAMP = "/toys/stamp"
+PAGE = ROOT / "docs" / "uploads.md"
 UNKNOWN = "0199a7f0-0000-7000-8000-00000000000b"
 MOST, MOST_TOGETHER, MOST_UNFINISHED = 20_000_000, 50_000_000, 8
 NO_UPLOAD = "Invalid picture: you have no completed upload with this id."
@@ -541,6 +545,18 @@ def test_an_upload_of_too_many_parts_is_refused(client: httpx.Client, kept: Kept
     kept.execute("UPDATE uploads SET parts = 1000 WHERE id = %s", upload_id)
     answer = patch(client, upload_id, 0, b"1")
     assert (answer.status_code, answer.json()["details"]["field"]) == (400, "Content-Length")
+
+
+@pytest.mark.parametrize("block", re.findall(r"```bash\n(.*?)```", PAGE.read_text(), re.DOTALL), ids=["one", "parts"])
+def test_the_commands_of_the_page_work(platform: Platform, tmp_path: Path, block: str) -> None:
+    body = long_picture(2 * PART + 7)
+    (tmp_path / "painting.jpg").write_bytes(body)
+    environment = {**os.environ, "A": f"http://127.0.0.1:{platform.port}"}
+    command = ["bash", "-euo", "pipefail", "-c", block]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(f'"state": "complete", "size": {len(body)}') == 2, done.stdout
+    assert done.stdout.count(sha256(body)) == 2
 
 
 def memory(platform: Platform) -> int:

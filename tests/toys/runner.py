@@ -57,8 +57,8 @@ def _stamp(request: StampInput, job: Job) -> bytes:
 
 def _heard(job: Job) -> bytes:
     sound = read_audio(job.inputs["sound"], "sound", MAX_SECONDS)
-    loudest = float(abs(sound.samples).max())
-    return json.dumps({"rate": sound.rate, "seconds": sound.seconds, "loudest": loudest}).encode()
+    loudness = float((sound.samples**2).mean() ** 0.5)
+    return json.dumps({"rate": sound.rate, "seconds": sound.seconds, "loudness": loudness}).encode()
 
 
 def _fail(kind: str, again: bool) -> None:
