@@ -164,9 +164,11 @@ async def append(upload_id: UploadId, request: Request, state: State, owner: Own
 
     Of two that write at the same place one wins, and the other gets a 409.
     """
-    upload = await state.uploads.at(upload_id, owner, request)
+    upload = await state.uploads.get(upload_id, owner)
     _require_offset_stream(request)
-    upload = await state.uploads.append(upload, owner, request.stream(), tus.read_checksum(request))
+    checksum = tus.read_checksum(request)
+    upload = await state.uploads.at_offset(upload, owner, request)
+    upload = await state.uploads.append(upload, owner, request.stream(), checksum)
     return Response(status_code=204, headers=tus.progress_headers(upload))
 
 

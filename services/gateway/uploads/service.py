@@ -16,7 +16,7 @@ from services.gateway.jobs.stored import StoredFile
 from services.gateway.uploads.one_file import FORM_ROOM, pass_file
 from services.gateway.uploads.receiver import Receiver, unknown_upload, upload_too_large, wrong_offset
 from services.gateway.uploads.tus import Checksum, media_type_of_request, number
-from shared.errors import Conflict, Unavailable, ValidationFailed
+from shared.errors import Unavailable, ValidationFailed
 from shared.ids import parse_id
 from shared.logging import get_logger
 from shared.signatures import HEAD, SIGNATURES, media_type_of
@@ -56,16 +56,15 @@ class Uploads:
         receiver = Receiver(self.table, self._storage, upload, owner, checksum)
         return await self._completed(await receiver.take(stream), owner, receiver)
 
-    async def at(self, upload_id: UUID, owner: str, request: Request) -> UploadView:
-        """The upload that a PATCH goes on with, of the length that it says; NotFound, Conflict, ValidationFailed."""
-        upload = await self.get(upload_id, owner)
+    async def at_offset(self, upload: UploadView, owner: str, request: Request) -> UploadView:
+        """The upload if this PATCH fits where it is, of the length that it says; Conflict, PayloadTooLarge, …"""
         offset, length = number(request, "Upload-Offset"), number(request, "Upload-Length")
         if offset is None:
             raise ValidationFailed("Upload-Offset is expected: where these bytes begin.", field="Upload-Offset")
-        if length is not None and length != upload.length:
-            upload = await self._with_length(upload, owner, length)
         if offset != upload.received:
             raise wrong_offset(upload)
+        if length is not None and length != upload.length:
+            upload = await self._with_length(upload, owner, length)
         announced = number(request, "Content-Length") or 0
         if offset + announced > upload.reserved:
             raise upload_too_large(upload.reserved)
@@ -97,14 +96,13 @@ class Uploads:
     async def use(self, reference: str, owner: str) -> StoredFile | None:
         """The file that `upload:<id>` means, for a job; None if the owner has no such complete upload."""
         upload_id = parse_id(reference.removeprefix(UPLOAD))
-        if upload_id is None:
+        found = await self.table.get(upload_id, owner) if upload_id else None
+        if found is None or not (await self._completed(found, owner)).complete:
             return None
-        upload = await self.table.use(upload_id, owner)
-        if upload is None:
+        upload = await self.table.use(found.id, owner)
+        if upload is None or upload.sha256 is None:
             return None
-        assert upload.sha256 is not None
-        pieces = await self.table.pieces(upload)
-        return StoredFile(upload.name, upload.received, upload.sha256, tuple(pieces))
+        return StoredFile(upload.name, upload.received, upload.sha256, tuple(await self.table.pieces(upload)))
 
     async def _with_length(self, upload: UploadView, owner: str, length: int) -> UploadView:
         if length > self.max_bytes:
@@ -124,25 +122,22 @@ class Uploads:
         """Note what the bytes are, and share those of an equal upload. Harmless if somebody else does so meanwhile."""
         try:
             pieces = await self.table.pieces(upload)
-            head = await self._read(head_of_pieces, pieces, HEAD)
-            sha256 = sha256 or await self._read(sha256_of_pieces, pieces)
+            head = await self._in_storage(head_of_pieces, pieces, HEAD)
+            sha256 = sha256 or await self._in_storage(sha256_of_pieces, pieces)
             media_type = media_type_of(head, SIGNATURES) or ANYTHING
             done, spare = await self.table.complete(upload, owner, sha256, media_type, name)
             if spare:
-                await self._read(lambda storage: storage.delete(spare))
+                await self._in_storage(lambda storage: storage.delete(spare))
         except StorageError as error:
             done = await self.table.get(upload.id, owner)
             if done is None or not done.complete:
                 raise Unavailable("The storage cannot be read now.", headers={"Retry-After": "5"}) from error
-        if done is None:
-            done = await self.table.get(upload.id, owner)
+        done = done or await self.table.get(upload.id, owner)
         if done is None:
             raise unknown_upload()
-        if not done.complete:
-            raise Conflict("The upload grew meanwhile.", details={"field": "Upload-Offset"})
         return done
 
-    async def _read(self, work: Callable[..., Any], *values: Any) -> Any:
+    async def _in_storage(self, work: Callable[..., Any], *values: Any) -> Any:
         return await run_in_threadpool(work, self._storage, *values)
 
     async def _forget(self, receiver: Receiver, owner: str) -> None:

@@ -87,17 +87,22 @@ def read_metadata(request: Request) -> tuple[str | None, str | None]:
         return None, None
     if len(text) > MAX_METADATA:
         raise ValidationFailed(f"Upload-Metadata is longer than {MAX_METADATA} characters.", field="Upload-Metadata")
-    values: dict[str, bytes] = {}
+    pairs: dict[str, str] = {}
     for pair in text.split(","):
         key, _, value = pair.strip().partition(" ")
-        if not KEY.fullmatch(key) or key in values:
+        if not KEY.fullmatch(key) or key in pairs or not _is_base64(value.strip()):
             raise _bad_metadata()
-        try:
-            values[key] = binascii.a2b_base64(value.strip(), strict_mode=True) if value.strip() else b""
-        except ValueError:
-            raise _bad_metadata() from None
-    name = values.get("filename", b"").decode(errors="replace")
-    return text, public_name(name, "") or None
+        pairs[key] = value.strip()
+    name = binascii.a2b_base64(pairs.get("filename", "")).decode(errors="replace")
+    return ",".join(f"{key} {value}".rstrip() for key, value in pairs.items()), public_name(name, "") or None
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        binascii.a2b_base64(text, strict_mode=bool(text))
+    except ValueError:
+        return False
+    return True
 
 
 def _bad_metadata() -> ValidationFailed:
