@@ -8,6 +8,7 @@ from sqlalchemy import create_engine, pool, text
 import shared.accounts.table
 import shared.fleet.table
 import shared.jobs.table
+import shared.uploads.table
 import shared.usage.table
 import shared.webhooks.table  # noqa: F401  (registers the tables)
 from shared.database import Base, sqlalchemy_url

@@ -14,11 +14,13 @@ AtelierError
 │   ├── JobFinished       409 job_finished
 │   └── JobLive           409 job_live
 ├── Gone                  410 gone
+├── PreconditionFailed    412 precondition_failed
 ├── PayloadTooLarge       413 payload_too_large
 ├── UnsupportedMediaType  415 unsupported_media_type
 ├── IdempotencyMismatch   422 idempotency_key_reused
 ├── RateLimited           429 too_many_jobs
 │   └── QuotaExceeded     429 quota_exceeded
+├── ChecksumMismatch      460 checksum_mismatch
 └── Unavailable           503 unavailable
     ├── QueueFull         503 queue_full
     └── ModelUnavailable  503 model_unavailable
@@ -108,6 +110,12 @@ class Gone(AtelierError):
     status, code = 410, "gone"
 
 
+class PreconditionFailed(AtelierError):
+    """The client speaks another version of the protocol."""
+
+    status, code = 412, "precondition_failed"
+
+
 class PayloadTooLarge(AtelierError):
     status, code = 413, "payload_too_large"
 
@@ -132,6 +140,12 @@ class QuotaExceeded(RateLimited):
     """The owner has used what it may; `details` name the quota, what is used, and when there is room again."""
 
     code = "quota_exceeded"
+
+
+class ChecksumMismatch(AtelierError):
+    """The bytes are not what the client says that it sent; the status is tus's own."""
+
+    status, code = 460, "checksum_mismatch"
 
 
 class Unavailable(AtelierError):

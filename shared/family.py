@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared.webhooks.events import EventName
 
 MAX_SEED = 2**63 - 1
+MAX_FILE_BYTES = 50_000_000  # of any file of a request; an operation may allow less
+MAX_REQUEST_BYTES = 100_000_000  # of a request with all of its files
 FILE_DESCRIPTION = (
-    "A file: base64, a data URI with base64, an http(s) address that a worker fetches, or `job:<id>/<name>`, a file "
-    "that an earlier, completed job of yours made."
+    "A file: base64, a data URI with base64, an http(s) address that a worker fetches, `upload:<id>`, a file that you "
+    "uploaded, or `job:<id>/<name>`, a file that an earlier, completed job of yours made."
 )
 
 Priority = Annotated[
@@ -51,8 +53,8 @@ class FileInput(Schema):
     """A file of the request, which the runner finds in `job.inputs`; this is what its job knows of it.
 
     Clients send an uploaded part or a string, and never this object. `size` is in bytes, `sha256` in hex. `source` is
-    set if the file did not come with the request: `job:<id>/<name>`, which was copied, or an http(s) address, which
-    a worker fetches, so that size, hash and media type are None when the job is accepted.
+    set if the file did not come with the request: `upload:<id>` or `job:<id>/<name>`, which was copied, or an http(s)
+    address, which a worker fetches, so that size, hash and media type are None when the job is accepted.
     """
 
     name: str
@@ -72,6 +74,10 @@ class FileField:
 
     media_types: tuple[str, ...]
     max_bytes: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_bytes <= MAX_FILE_BYTES:
+            raise ValueError(f"a file has at most {MAX_FILE_BYTES} bytes, not {self.max_bytes}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,13 @@ class Settings(BaseSettings):
     enterprise_stored_bytes: int = Field(0, ge=0)
     enterprise_gpu_seconds: float = Field(0, ge=0)
     usage_ttl_seconds: PositiveFloat = Field(400 * 86_400, description="how long the days of GET /usage are kept")
+    max_upload_bytes: PositiveInt = Field(500_000_000, description="of one upload; operations take less")
+    max_unfinished_uploads: int = Field(20, ge=0, description="per owner; above it 429")
+    max_owner_upload_bytes: int = Field(5_000_000_000, ge=0, description="of all uploads of an owner; above it 413")
+
+    # How long uploads are kept: since their last byte while they are unfinished, since their last use afterwards.
+    unfinished_upload_seconds: PositiveFloat = 86_400
+    upload_ttl_seconds: PositiveFloat = 7 * 86_400
 
     # The job's path (`shared/jobs/`). Tests shorten these.
     lease_seconds: PositiveFloat = 60

@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections.abc import Collection
 
 HEAD = 16  # bytes that tell
+
+
+def _is_mpeg_audio(head: bytes) -> bool:
+    """An ID3 tag, or a frame of layer I, II or III: eleven bits of ones, then a version and a layer that exist."""
+    if head.startswith(b"ID3"):
+        return True
+    return len(head) > 1 and head[0] == 0xFF and head[1] >= 0xE0 and head[1] & 0x18 != 0x08 and head[1] & 0x06 != 0
+
+
 SIGNATURES = {
     "image/png": lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"),
     "image/jpeg": lambda head: head.startswith(b"\xff\xd8\xff"),
     "image/webp": lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP",
+    "audio/wav": lambda head: head[:4] == b"RIFF" and head[8:12] == b"WAVE",
+    "audio/flac": lambda head: head.startswith(b"fLaC"),
+    "audio/ogg": lambda head: head.startswith(b"OggS"),
+    "audio/mpeg": _is_mpeg_audio,
 }
+AUDIO_TYPES = ("audio/wav", "audio/flac", "audio/ogg", "audio/mpeg")  # what `workers.runtime.audio` reads
 
 
 def media_type_of(head: bytes, allowed: Collection[str]) -> str | None:

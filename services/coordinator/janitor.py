@@ -1,4 +1,4 @@
-"""Removes what nobody may use any more: results past their time (T12, two phases), lost attempts, old records."""
+"""Removes what nobody may use any more: results past their time (T12, two phases), lost attempts, uploads, old rows."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from shared.jobs.artifacts import attempt_prefix, job_prefix
 from shared.jobs.upkeep import finished_with_orphans, forget_keys, mark_for_purge, marked, purge_done
 from shared.settings import Settings
 from shared.storage.interface import Storage
+from shared.uploads.keys import upload_prefix
+from shared.uploads.upkeep import doomed_uploads, expire_uploads, remove_uploads
 from shared.usage.upkeep import forget_usage
 from shared.webhooks.outbox import forget_old
 
@@ -32,7 +34,9 @@ class Janitor:
             forget_ended(connection)
             forget_old(connection, self._settings.webhook_log_seconds)
             forget_usage(connection, self._settings.usage_ttl_seconds)
+            expire_uploads(connection)
         self._purge()
+        self._purge_uploads()
         self._collect_orphans()
         self._storage.sweep(DAY)
 
@@ -44,6 +48,15 @@ class Janitor:
             purge_done(connection, doomed)
         if doomed:
             log.info("results purged", jobs=len(doomed))
+
+    def _purge_uploads(self) -> None:
+        with self._engine.begin() as connection:
+            doomed = doomed_uploads(connection, self._settings.purge_grace_seconds)
+            for upload in doomed:
+                self._storage.delete(list(self._storage.list(upload_prefix(upload.owner, upload.id))))
+            remove_uploads(connection, doomed)
+        if doomed:
+            log.info("uploads purged", uploads=len(doomed))
 
     def _collect_orphans(self) -> None:
         with self._engine.begin() as connection:

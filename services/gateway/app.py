@@ -26,6 +26,7 @@ from services.gateway.metrics import endpoints as metrics
 from services.gateway.middleware import RequestCounts, RequestIds, SyncBasePath
 from services.gateway.models.endpoints import models_router
 from services.gateway.results import endpoints as results
+from services.gateway.uploads import endpoints as uploads
 from services.gateway.usage import endpoints as usage
 from services.gateway.version import PLATFORM_VERSION
 from services.gateway.webhooks import endpoints as webhooks
@@ -59,6 +60,7 @@ def make_app(settings: Settings, families: dict[str, Family]) -> FastAPI:
         submit_router(families),
         jobs.router,
         results.router,
+        uploads.router,
         models_router(families),
         metrics.router,
         webhooks.router,

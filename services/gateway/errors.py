@@ -19,6 +19,7 @@ from shared.logging import get_logger
 
 log = get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
+OUR_PHRASES = {460: "Checksum Mismatch"}  # of statuses that HTTP's registry lacks
 
 
 class Problem(BaseModel):
@@ -44,7 +45,7 @@ def problem(error: AtelierError, request_id: str) -> Response:
     """The error as a response."""
     body = {
         "type": f"/docs#{error.error_code}",
-        "title": HTTPStatus(error.status).phrase,
+        "title": OUR_PHRASES.get(error.status) or HTTPStatus(error.status).phrase,
         "status": error.status,
         "detail": error.message,
         "success": False,

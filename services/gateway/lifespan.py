@@ -16,12 +16,14 @@ from fastapi import FastAPI
 
 from services.gateway.auth.accounts import Accounts
 from services.gateway.catalog import Catalog
+from services.gateway.jobs.stored import StoredFiles
 from services.gateway.limits.limiter import Limiter
 from services.gateway.limits.request_tally import RequestTally
 from services.gateway.metrics.counters import Counters
 from services.gateway.notifier import Notifier
 from services.gateway.state import GatewayState
 from services.gateway.storage_watch import StorageWatch
+from services.gateway.uploads.service import Uploads
 from services.gateway.waiting import Waiting
 from shared.accounts.api_keys import KeyMaker
 from shared.accounts.attempts import Attempts
@@ -37,6 +39,7 @@ from shared.jobs.queries import JobQueries
 from shared.jobs.submissions import Limits, Submitter
 from shared.settings import Settings
 from shared.storage.open import open_storage
+from shared.uploads.queries import UploadLimits, UploadQueries
 from shared.usage.days import UsageDays
 from shared.webhooks.history import Deliveries
 from shared.webhooks.registry import Webhooks
@@ -56,6 +59,7 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
     jobs, fleet = JobQueries(read_pool), FleetQueries(read_pool, ALIVE_SECONDS)
     limits = Limits(settings.max_live_jobs, settings.queue_size, settings.purge_grace_seconds)
     usage, attempts = UsageDays(read_pool), Attempts(read_pool)
+    uploads = Uploads(UploadQueries(read_pool, _upload_limits(settings)), storage, settings.max_upload_bytes)
     state = GatewayState(
         settings=settings,
         submit_pool=submit_pool,
@@ -65,6 +69,8 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
         storage_watch=StorageWatch(storage),
         submitter=Submitter(submit_pool, limits, notifier.wake),
         jobs=jobs,
+        uploads=uploads,
+        stored=StoredFiles(jobs, uploads, storage),
         fleet=fleet,
         catalog=Catalog(fleet),
         waiting=Waiting(client, jobs),
@@ -105,6 +111,15 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(5):
                     await pool.close()
+
+
+def _upload_limits(settings: Settings) -> UploadLimits:
+    return UploadLimits(
+        unfinished=settings.max_unfinished_uploads,
+        stored_bytes=settings.max_owner_upload_bytes,
+        unfinished_seconds=settings.unfinished_upload_seconds,
+        complete_seconds=settings.upload_ttl_seconds,
+    )
 
 
 def _accounts(settings: Settings, pool: asyncpg.Pool, attempts: Attempts) -> Accounts | None:

@@ -15,11 +15,13 @@ DESCRIPTIONS = {
     406: "None of the accepted media types can be made.",
     409: "The present state does not allow this.",
     410: "The result has passed its time.",
+    412: "The client speaks another version of the protocol.",
     413: "The body is too large.",
     415: "The body's media type is not taken here.",
     416: "No byte of the requested range exists.",
     422: "The Idempotency-Key was used with a different request.",
     429: "Too many, too fast; Retry-After says when to try again.",
+    460: "The body does not match the checksum that came with it.",
     500: "An unexpected error.",
     503: "Not possible at the moment (no model, queue full, database away); Retry-After says when to try again.",
 }

@@ -9,11 +9,13 @@ import redis.asyncio as redis
 
 from services.gateway.auth.accounts import Accounts
 from services.gateway.catalog import Catalog
+from services.gateway.jobs.stored import StoredFiles
 from services.gateway.limits.limiter import Limiter
 from services.gateway.limits.request_tally import RequestTally
 from services.gateway.metrics.counters import Counters
 from services.gateway.notifier import Notifier
 from services.gateway.storage_watch import StorageWatch
+from services.gateway.uploads.service import Uploads
 from services.gateway.waiting import Waiting
 from shared.accounts.attempts import Attempts
 from shared.accounts.stream_tickets import StreamTickets
@@ -40,6 +42,8 @@ class GatewayState:
     storage_watch: StorageWatch
     submitter: Submitter
     jobs: JobQueries
+    uploads: Uploads
+    stored: StoredFiles
     fleet: FleetQueries
     catalog: Catalog
     waiting: Waiting

@@ -52,6 +52,8 @@ WHERE owner = $1 AND deleted_at IS NULL
 """
 FORGET_USAGE = "WITH d AS (DELETE FROM usage_days WHERE owner = $1) DELETE FROM usage_requests WHERE owner = $1"
 
+ABANDON_UPLOADS = "UPDATE uploads SET deleted_at = now() WHERE owner = $1 AND deleted_at IS NULL"
+
 
 @dataclass(frozen=True, slots=True)
 class UserView:
@@ -149,7 +151,7 @@ class Users:
         return bool(await self._pool.fetchval(HAS_ADMIN))
 
     async def remove(self, username: str) -> UUID | None:
-        """Delete a user with keys, sessions, jobs and usage; the id, or None if there is no such user.
+        """Delete a user with keys, sessions, jobs, uploads and usage; the id, or None if there is no such user.
 
         Raises Conflict for the last admin: nobody could undo that.
         """
@@ -160,8 +162,8 @@ class Users:
                 raise Conflict("This is the last admin; make another one first.", details={"field": "name"})
             if user_id is not None:
                 await forget_owner(connection, str(user_id))
-                await connection.execute(ABANDON, str(user_id))
-                await connection.execute(FORGET_USAGE, str(user_id))
+                for statement in (ABANDON, ABANDON_UPLOADS, FORGET_USAGE):
+                    await connection.execute(statement, str(user_id))
         return user_id
 
 

@@ -26,6 +26,8 @@ INSERT INTO jobs (id, owner, family, operation, input, state, turn, attempt, res
                   started_at, finished_at)
 VALUES (%s, 'anonymous', 'toy', 'toy.play', '{}', 'completed', 1, 1, 1, '{"said": "", "steps": 0, "files": 0}', '[]',
         now(), now());
+INSERT INTO uploads (id, owner, content, length, reserved, expires_at)
+VALUES (%s, 'anonymous', %s, 1000000, 1000000, now() + interval '1 day');
 """
 
 
@@ -35,11 +37,12 @@ def document() -> dict[str, Any]:
     for path in found["paths"].values():
         for operation in path.values():
             for parameter in operation.get("parameters", []):
-                if parameter["name"] == "job_id":
+                if parameter["name"] in ("job_id", "upload_id"):
                     parameter["schema"] = {"type": "string", "enum": [DONE, UNKNOWN]}
     return found
 
 
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
 SCHEMA = schemathesis.openapi.from_dict(document())
 # The event stream of a queued job does not end by itself; it has tests of its own.
 OPERATIONS = [
@@ -55,7 +58,7 @@ def served(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
     platform = Platform({**environment, "ATELIER_MAX_WAIT": "1"}, tmp_path_factory.mktemp("logs"))
     connection = psycopg2.connect(environment["DATABASE_URL"])
     with connection, connection.cursor() as cursor:
-        cursor.execute(ROWS, (DONE,))
+        cursor.execute(ROWS, (DONE, DONE, DONE))
     connection.close()
     try:
         yield platform.start("gateway")

@@ -24,6 +24,11 @@ class Kept:
         with self._database.cursor() as cursor:
             cursor.execute(statement, values)
 
+    def count(self, statement: str, *values: Any) -> int:
+        with self._database.cursor() as cursor:
+            cursor.execute(statement, values)
+            return int(cursor.fetchone()[0])
+
     def jobs(self) -> set[str]:
         with self._database.cursor() as cursor:
             cursor.execute("SELECT id::text FROM jobs")

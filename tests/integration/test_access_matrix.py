@@ -55,6 +55,15 @@ TABLE = {
     "HEAD /results/{job_id}/files/{name:path}": "jobs:read",
     "POST /jobs/{job_id}/cancel": "jobs:write",
     "DELETE /jobs/{job_id}": "jobs:write",
+    "POST /uploads": "jobs:write",
+    "OPTIONS /uploads": PUBLIC,
+    "GET /uploads": "jobs:read",
+    "OPTIONS /uploads/{upload_id}": PUBLIC,
+    "GET /uploads/{upload_id}": "jobs:read",
+    "HEAD /uploads/{upload_id}": "jobs:read",
+    "PATCH /uploads/{upload_id}": "jobs:write",
+    "POST /uploads/{upload_id}": "jobs:write",
+    "DELETE /uploads/{upload_id}": "jobs:write",
     "POST /webhooks": "webhooks:manage",
     "GET /webhooks": "webhooks:manage",
     "GET /webhooks/{webhook_id}": "webhooks:manage",
@@ -69,7 +78,10 @@ TABLE = {
 } | {f"POST {path}": "jobs:write" for family in families().values() for op in family.operations for path in op.paths}
 
 # Where an empty object is refused before anybody looks whose it is.
-BODIES = {"POST /webhooks/{webhook_id}/redeliver": b'{"since": "2026-01-01T00:00:00Z"}'}
+BODIES = {
+    "POST /webhooks/{webhook_id}/redeliver": b'{"since": "2026-01-01T00:00:00Z"}',
+    "PATCH /uploads/{upload_id}": None,
+}
 
 MODELS = """
 INSERT INTO models (family, kind, name, title, reported_by)
@@ -126,11 +138,17 @@ class World:
         made = self.client.post("/webhooks", json={"url": "https://example.com"}, headers=self.headers["owner"])
         return str(made.json()["id"])
 
+    def upload(self) -> str:
+        """A fresh upload of the owner's."""
+        made = self.client.post("/uploads", headers=self.headers["owner"] | {"Upload-Length": "2"})
+        return str(made.json()["id"])
+
     def ask(self, route: str, caller: str, subject: str = "") -> httpx.Response:
-        """The route, as this caller, for this job or webhook; an empty body where one is expected."""
+        """The route, as this caller, for this job, webhook or upload; an empty body where one is expected."""
         method, path = route.split(" ")
         path = path.replace("{job_id}", subject).replace("{name:path}", "manifest.json")
         path = path.replace("{webhook_id}", subject).replace("{event_id}", str(new_id()))
+        path = path.replace("{upload_id}", subject)
         path = path.replace("{key_id}", str(new_id())).replace("{name}", "nobody-here")
         sent = BODIES.get(route, b"{}") if method in ("POST", "PUT", "PATCH") else None
         body = {"content": sent} if sent is not None else {}
@@ -228,6 +246,8 @@ def test_who_may_do_what(world: World, route: str, caller: str) -> None:
         subject = world.job("completed" if ends else "queued")
     elif "{webhook_id}" in route:
         subject = world.webhook()
+    elif "{upload_id}" in route:
+        subject = world.upload()
     if route.endswith("/events"):
         world.client.post(f"/jobs/{subject}/cancel", headers=world.headers["owner"])  # else the stream goes on
     answer = world.ask(route, caller, subject)
@@ -242,7 +262,7 @@ def test_who_may_do_what(world: World, route: str, caller: str) -> None:
     assert answer.status_code != 403
     if TABLE[route] != PUBLIC:
         assert answer.status_code != 401
-    if subject and caller in ADMINS | {"other owner"}:
+    if subject and TABLE[route] != PUBLIC and caller in ADMINS | {"other owner"}:
         unknown = world.ask(route, caller, str(new_id()))
         assert (answer.status_code, _body(answer)) == (unknown.status_code, _body(unknown)) == (404, _body(unknown))
 

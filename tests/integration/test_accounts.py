@@ -307,12 +307,14 @@ def test_an_admin_sees_and_deletes_accounts(client: httpx.Client, environment: d
     older = client.get("/auth/users", params={"before": page["next"]}, headers=admin.headers).json()["users"]
     assert page["users"][0]["id"] > older[0]["id"]
     job = client.post("/toys/play", json={}, headers=person.headers).json()["job_id"]
+    upload = client.post("/uploads", content=b"mine", headers=person.headers).json()["id"]
     assert client.delete(f"/auth/users/{person.name}", headers=admin.headers).status_code == 200
     assert client.get("/auth/profile", headers=person.headers).status_code == 401
     assert client.delete(f"/auth/users/{person.name}", headers=admin.headers).status_code == 404
     assert execute(environment, "SELECT state, deleted_at IS NULL FROM jobs WHERE id = %s", job) == [
         ("cancelled", False)
     ]
+    assert execute(environment, "SELECT deleted_at IS NULL FROM uploads WHERE id = %s", upload) == [(False,)]
     last = client.delete("/auth/users/operator", headers=admin.headers)
     assert last.status_code == 409
     assert client.get("/auth/profile", headers=admin.headers).status_code == 200

@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 import shared.accounts.table
 import shared.fleet.table
 import shared.jobs.table
+import shared.uploads.table
 import shared.usage.table
 import shared.webhooks.table  # noqa: F401
 from shared.database import SESSION, Base, open_database

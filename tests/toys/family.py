@@ -1,6 +1,6 @@
 """A family for tests and benchmarks: it works in countable steps, makes files, and fails on request.
 
-`toy.stamp` does the same with a picture.
+`toy.stamp` does the same with a picture, `toy.listen` with a sound.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from typing import Any, Literal
 from pydantic import Field
 
 from shared.family import Family, FileField, FileInput, JobInput, ModelCard, Operation, Schema
+from shared.signatures import AUDIO_TYPES
 from workers.families import Registration
 
 MAX_PICTURE = 2_500_000  # bytes; some chunks, so that a large file is not held in one piece
+MAX_SOUND = 5_000_000  # bytes
+MAX_SECONDS = 60
 
 
 class ToyInput(JobInput):
@@ -32,6 +35,12 @@ class StampInput(ToyInput):
     """A picture; the stamp is a file that tells what the runner saw, and the copy is the picture again."""
 
     picture: FileInput
+
+
+class ListenInput(ToyInput):
+    """A sound; `sound.json` tells what the runner heard."""
+
+    sound: FileInput
 
 
 class ToyReply(Schema):
@@ -73,6 +82,18 @@ TOY = Family(
             description="A form with the file `picture` and `config`, the other fields as JSON; or one JSON object.",
             examples={"said": {"picture": "data:image/png;base64,iVBORw0KGgo=", "say": "seen"}},
             files={"picture": FileField(("image/png", "image/jpeg", "image/webp"), MAX_PICTURE)},
+            reply_needs_files=False,
+        ),
+        Operation(
+            name="toy.listen",
+            paths=("/toys/listen",),
+            input=ListenInput,
+            reply_schema=ToyReply,
+            reply=_reply,
+            summary="Listen to a sound",
+            description="A form with the file `sound` and `config`, the other fields as JSON; or one JSON object.",
+            examples={"heard": {"sound": "data:audio/flac;base64,ZkxhQw==", "say": "heard"}},
+            files={"sound": FileField(AUDIO_TYPES, MAX_SOUND)},
             reply_needs_files=False,
         ),
     ),

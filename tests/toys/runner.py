@@ -12,7 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tests.toys.family import StampInput, ToyInput
+from tests.toys.family import MAX_SECONDS, ListenInput, StampInput, ToyInput
+from workers.runtime.audio import read_audio
 from workers.runtime.runner import InputRejected, Job, OutOfMemory
 
 
@@ -31,6 +32,8 @@ class ToyRunner:
         if isinstance(request, StampInput):
             job.save("stamp.json", _stamp(request, job), "application/json")
             job.save("copy.bin", job.inputs["picture"].read_bytes(), "application/octet-stream")
+        if isinstance(request, ListenInput):
+            job.save("sound.json", _heard(job), "application/json")
         for number in range(request.files):
             job.save(f"file_{number}.bin", content(request.seed + number, request.size), "application/octet-stream")
         return {"said": request.say, "steps": request.steps, "files": request.files}
@@ -50,6 +53,12 @@ def content(seed: int, size: int) -> bytes:
 def _stamp(request: StampInput, job: Job) -> bytes:
     digest = hashlib.sha256(job.inputs["picture"].read_bytes()).hexdigest()
     return json.dumps({"sha256": digest, "request": request.model_dump()}).encode()
+
+
+def _heard(job: Job) -> bytes:
+    sound = read_audio(job.inputs["sound"], "sound", MAX_SECONDS)
+    loudness = float((sound.samples**2).mean() ** 0.5)
+    return json.dumps({"rate": sound.rate, "seconds": sound.seconds, "loudness": loudness}).encode()
 
 
 def _fail(kind: str, again: bool) -> None:

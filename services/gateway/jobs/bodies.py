@@ -15,7 +15,7 @@ from services.gateway.auth.access import authentication_required
 from services.gateway.jobs.forms import FORM, read_form, text_size
 from services.gateway.json_reader import read_body, read_json, too_large
 from shared.errors import UnsupportedMediaType
-from shared.family import Family, Operation
+from shared.family import MAX_REQUEST_BYTES, Family, Operation
 
 Choice = tuple[Family, Operation]
 JSON = "application/json"
@@ -60,7 +60,7 @@ def check_size(choices: Sequence[Choice], operation: Operation, body: Any, limit
 async def _read_json(request: Request, forms: Sequence[Choice], limit: int) -> Any:
     rules = [operation.files.values() for _, operation in forms]
     room = max((sum(text_size(rule.max_bytes) for rule in files) for files in rules), default=0)
-    body = await read_body(request, limit + room)
+    body = await read_body(request, min(limit + room, MAX_REQUEST_BYTES))
     if len(body) <= limit:
         return read_json(body)
     return await run_in_threadpool(_read_long, body, limit)

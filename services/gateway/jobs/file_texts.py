@@ -1,4 +1,4 @@
-"""What a text in a file's field may be: base64, a data URI, an http(s) address, or `job:<id>/<name>`."""
+"""What a text in a file's field may be: base64, a data URI, an http(s) address, `upload:<id>`, or `job:<id>/<name>`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,18 @@ from shared.ids import parse_id
 
 ADDRESS = re.compile("https?://", re.IGNORECASE)
 DATA = re.compile("data:[^,]{0,200};base64,", re.IGNORECASE)
-JOB = "job:"
+JOB, UPLOAD = "job:", "upload:"
+STORED = (JOB, UPLOAD)  # what begins so lies in the storage already
+NOT_FOUND = {
+    JOB: "no completed job of yours has this file",
+    UPLOAD: "you have no completed upload with this id",
+}
 
 
 def read_text(field: str, text: str, rule: FileField, ports: Collection[int]) -> bytes | FileInput:
     """The file's bytes, or where it comes from; ValidationFailed or PayloadTooLarge names the field."""
+    if text.startswith(UPLOAD):
+        return FileInput(name=field, source=text)
     if text.startswith(JOB):
         return FileInput(name=public_name(text, field), source=text)
     if ADDRESS.match(text):
@@ -38,8 +45,14 @@ def read_text(field: str, text: str, rule: FileField, ports: Collection[int]) ->
     try:
         return binascii.a2b_base64(encoded, strict_mode=True)
     except ValueError:
-        kinds = "base64, a data URI with base64, an http(s) address nor job:<id>/<name>"
+        kinds = "base64, a data URI with base64, an http(s) address, upload:<id> nor job:<id>/<name>"
         raise ValidationFailed(f"Invalid {field}: it is neither {kinds}.", field=field) from None
+
+
+def not_found(field: str, source: str) -> ValidationFailed:
+    """Unknown, foreign, unfinished and forgotten files are told alike."""
+    reason = NOT_FOUND[UPLOAD if source.startswith(UPLOAD) else JOB]
+    return ValidationFailed(f"Invalid {field}: {reason}.", field=field)
 
 
 def parse_reference(text: str) -> tuple[UUID, str] | None:

@@ -13,12 +13,12 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from services.gateway.jobs.file_texts import JOB, parse_reference, public_name, read_text
+from services.gateway.jobs.file_texts import STORED, not_found, public_name, read_text
 from services.gateway.jobs.forms import file_too_large
+from services.gateway.jobs.stored import StoredFile, StoredFiles
 from shared.errors import Unavailable, ValidationFailed
 from shared.family import FileField, FileInput, Operation
 from shared.jobs.artifacts import input_key
-from shared.jobs.queries import JobQueries
 from shared.logging import get_logger
 from shared.signatures import HEAD, media_type_of
 from shared.storage.interface import CHUNK, Storage, StorageError
@@ -28,29 +28,30 @@ log = get_logger(__name__)
 
 @dataclass(slots=True)
 class RequestFiles:
-    """By field: what is known of each file, the bytes of those that came along, the keys of those to be copied."""
+    """By field: what is known of each file, the bytes of those that came along, those to be copied."""
 
     known: dict[str, FileInput] = field(default_factory=dict)
     contents: dict[str, BufferedIOBase] = field(default_factory=dict)
-    copies: dict[str, str] = field(default_factory=dict)
+    copies: dict[str, StoredFile] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
         """Bytes that the files will take of the storage, without those that a worker is to fetch."""
         return sum(self.known[name].size or 0 for name in (*self.contents, *self.copies))
 
-    async def find_artifacts(self, operation: Operation, jobs: JobQueries, storage: Storage, owner: str) -> None:
-        """Look up the files of earlier jobs; ValidationFailed or PayloadTooLarge names the field."""
+    async def find_stored(self, operation: Operation, stored: StoredFiles, owner: str) -> None:
+        """Look up the files that lie in storage; ValidationFailed or PayloadTooLarge names the field."""
         for name, known in self.known.items():
-            if known.source and known.source.startswith(JOB):
-                entry = await _artifact(name, known.source, jobs, owner)
-                rule = operation.files[name]
-                if entry["size"] > rule.max_bytes:
+            if known.source and known.source.startswith(STORED):
+                found, rule = await stored.find(known.source, owner), operation.files[name]
+                if found is None:
+                    raise not_found(name, known.source)
+                if found.size > rule.max_bytes:
                     raise file_too_large(name, rule.max_bytes)
-                head = await run_in_threadpool(_head, storage, entry)
-                facts = {"media_type": _media_type(name, head, rule), "size": entry["size"], "sha256": entry["sha256"]}
-                self.known[name] = known.model_copy(update=facts)
-                self.copies[name] = entry["key"]
+                head = await run_in_threadpool(found.head, stored.storage)
+                facts = {"media_type": _media_type(name, head, rule), "size": found.size, "sha256": found.sha256}
+                self.known[name] = known.model_copy(update=facts | ({"name": found.name} if found.name else {}))
+                self.copies[name] = found
 
     def completed(self, request: BaseModel) -> BaseModel:
         """The request with all that is known of its files."""
@@ -81,14 +82,14 @@ class RequestFiles:
         known = self.known[name]
         assert known.media_type is not None
         stored = storage.put(key, self._chunks(storage, name), known.media_type)
-        if stored.sha256 != known.sha256:  # an artifact that is not what its manifest says
+        if stored.sha256 != known.sha256:  # a copy that is not what was said of it
             raise StorageError(f"{key} was not read as it was described")
         if content := self.contents.get(name):
             content.close()  # a client that waits holds no file here
 
     def _chunks(self, storage: Storage, name: str) -> Iterable[bytes]:
         if name in self.copies:
-            return storage.read(self.copies[name])
+            return self.copies[name].read(storage)
         content = self.contents[name]
         content.seek(0)
         return iter(lambda: content.read(CHUNK), b"")
@@ -140,20 +141,3 @@ def _media_type(field: str, head: bytes, rule: FileField) -> str:
     if found is None:
         raise ValidationFailed(f"Invalid {field}: the file is none of {', '.join(rule.media_types)}.", field=field)
     return found
-
-
-async def _artifact(field: str, reference: str, jobs: JobQueries, owner: str) -> dict[str, Any]:
-    """The manifest's entry; unknown, foreign, unfinished and forgotten jobs are told alike."""
-    parsed = parse_reference(reference)
-    result = await jobs.result(parsed[0], owner) if parsed else None
-    for entry in result.manifest if result and not result.job.purged else []:
-        if parsed and entry["name"] == parsed[1]:
-            return entry
-    raise ValidationFailed(f"Invalid {field}: no completed job of yours has this file.", field=field)
-
-
-def _head(storage: Storage, entry: dict[str, Any]) -> bytes:
-    try:
-        return b"".join(storage.read(entry["key"], 0, min(HEAD, entry["size"])))
-    except StorageError as error:
-        raise Unavailable("The storage cannot be read now.", headers={"Retry-After": "5"}) from error

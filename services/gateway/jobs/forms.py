@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from services.gateway.json_reader import read_json
 from shared.errors import PayloadTooLarge, ValidationFailed
-from shared.family import Operation
+from shared.family import MAX_REQUEST_BYTES, Operation
 
 FORM = "multipart/form-data"
 MAX_TEXT = 1_000_000  # bytes of the JSON field
@@ -23,21 +23,10 @@ def text_size(size: int) -> int:
     return size * 3 // 2 + 1000
 
 
-class _Parser(MultiPartParser):
-    """Starlette's, but text is UTF-8 whatever the header says, a form without its last boundary is none, and a part
-    that is too large for its field is refused while it is read."""
+class WholeForm(MultiPartParser):
+    """Starlette's parser, but a form without its last boundary is none."""
 
     _ended = False
-
-    def __init__(self, request: Request, stream: AsyncGenerator[bytes, None], operation: Operation) -> None:
-        self._files, self._seen = operation.files, 0
-        super().__init__(
-            request.headers,
-            stream,
-            max_files=len(self._files) + 1,  # one too many is read, so that it can be named
-            max_fields=len(self._files) + 3,
-            max_part_size=MAX_TEXT,
-        )
 
     async def parse(self) -> FormData:
         self.stream = self._whole(self.stream)
@@ -48,6 +37,23 @@ class _Parser(MultiPartParser):
             yield chunk
         if not self._ended:  # raised here, it makes Starlette close the files
             raise MultiPartException("Its end is missing.")
+
+    def on_end(self) -> None:
+        self._ended = True
+
+
+class _Parser(WholeForm):
+    """Text is UTF-8 whatever the header says, and a part too large for its field is refused while it is read."""
+
+    def __init__(self, request: Request, stream: AsyncGenerator[bytes, None], operation: Operation) -> None:
+        self._files, self._seen = operation.files, 0
+        super().__init__(
+            request.headers,
+            stream,
+            max_files=len(self._files) + 1,  # one too many is read, so that it can be named
+            max_fields=len(self._files) + 3,
+            max_part_size=MAX_TEXT,
+        )
 
     def on_headers_finished(self) -> None:
         super().on_headers_finished()
@@ -70,9 +76,6 @@ class _Parser(MultiPartParser):
         else:
             super().on_part_end()
 
-    def on_end(self) -> None:
-        self._ended = True
-
 
 @asynccontextmanager
 async def read_form(request: Request, operation: Operation) -> AsyncIterator[dict[str, Any]]:
@@ -80,7 +83,8 @@ async def read_form(request: Request, operation: Operation) -> AsyncIterator[dic
 
     Raises ValidationFailed that names the field, and PayloadTooLarge before more than the limits is held.
     """
-    limit = sum(text_size(rule.max_bytes) for rule in operation.files.values()) + MAX_TEXT
+    room = sum(text_size(rule.max_bytes) for rule in operation.files.values()) + MAX_TEXT
+    limit = min(room, MAX_REQUEST_BYTES)
     parser = _Parser(request, _limited(request, limit), operation)
     try:
         data = await parser.parse()
@@ -100,12 +104,18 @@ def file_too_large(field: str, limit: int) -> PayloadTooLarge:
 
 
 async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    seen = 0
+    seen, announced = 0, request.headers.get("content-length", "")
+    if limit == MAX_REQUEST_BYTES and announced.isdecimal() and int(announced) > limit:
+        raise _form_too_large(limit)
     async for chunk in request.stream():
         seen += len(chunk)
         if seen > limit:
-            raise PayloadTooLarge(f"The form is larger than {limit} bytes.", details={"limit": limit})
+            raise _form_too_large(limit)
         yield chunk
+
+
+def _form_too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The form is larger than {limit} bytes.", details={"limit": limit})
 
 
 def _read(data: FormData, operation: Operation) -> dict[str, Any]:

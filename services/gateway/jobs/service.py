@@ -59,8 +59,8 @@ async def submit(
         submission = _submission(request, state, submitter, family, operation, parsed, body, webhook)
         answering = Answering(state, operation, base, owner, wait)
         try:
-            await files.find_artifacts(operation, state.jobs, state.storage, owner)
-        except ValidationFailed:  # a retry is answered although the job that made its file is gone by now
+            await files.find_stored(operation, state.stored, owner)
+        except ValidationFailed:  # a retry is answered although the upload, or the job that made the file, is gone
             if receipt := await state.submitter.earlier(submission):
                 return await answering.replay(receipt)
             raise

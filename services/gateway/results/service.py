@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from services.gateway.dependencies import unknown_job
+from services.gateway.jobs.file_texts import STORED
 from services.gateway.results.archive import Archive, Member
 from services.gateway.results.ranges import ranged_response
 from services.gateway.state import GatewayState
@@ -156,5 +157,5 @@ def _shown(value: Any) -> Any:
     """An address that a file came from loses its query: archives are passed on, signatures should not be."""
     if isinstance(value, dict) and value.keys() == FileInput.model_fields.keys():
         source = value["source"]
-        return {**value, "source": without_query(source) if source and not source.startswith("job:") else source}
+        return {**value, "source": without_query(source) if source and not source.startswith(STORED) else source}
     return value

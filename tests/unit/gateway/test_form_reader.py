@@ -7,6 +7,7 @@ import encodings.aliases
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from services.gateway.jobs.bodies import read_input
 from services.gateway.jobs.files import RequestFiles, receive
 from services.gateway.jobs.forms import read_form
 from shared.errors import AtelierError, PayloadTooLarge, Unavailable, UnsupportedMediaType, ValidationFailed
+from shared.family import MAX_FILE_BYTES, MAX_REQUEST_BYTES, FileField
 from shared.ids import new_id
 from shared.jobs.artifacts import input_key, job_prefix
 from shared.settings import get_settings
@@ -43,10 +45,14 @@ BROKEN = [name for name, refused in REFUSED.items() if name not in FOUND_LATER a
 class Upload:
     """A request whose body arrives in pieces; `taken` counts them."""
 
-    def __init__(self, body: bytes, piece: int, content_type: str = MULTIPART, *, ends: bool = True) -> None:
+    def __init__(
+        self, body: bytes, piece: int, content_type: str = MULTIPART, *, ends: bool = True, announced: int = 0
+    ) -> None:
         self._pieces = [body[start : start + piece] for start in range(0, len(body), piece)] or [b""]
         self._ends, self.taken = ends, 0
         headers = [(b"content-type", content_type.encode())]
+        if announced:
+            headers.append((b"content-length", str(announced).encode()))
         self.request = Request({"type": "http", "method": "POST", "headers": headers}, self._receive)
 
     async def _receive(self) -> dict[str, Any]:
@@ -139,6 +145,27 @@ def test_reading_ends_at_the_limit() -> None:
     with pytest.raises(PayloadTooLarge) as caught:
         read_body(upload)
     assert upload.taken == caught.value.details["limit"] // 10_000 + 1
+
+
+def test_no_request_is_larger_than_the_largest_one() -> None:
+    """However much its files might have together."""
+    files = {name: FileField(("image/png",), MAX_FILE_BYTES) for name in ("one", "two", "three")}
+    operation = replace(STAMP, files=files)
+
+    async def read(content_type: str) -> None:
+        upload = Upload(GOOD, 100, content_type, announced=MAX_REQUEST_BYTES + 1)
+        async with read_input(upload.request, [(TOY, operation)], 1000, known=True):
+            raise AssertionError("it was read")
+
+    for content_type in (MULTIPART, "application/json"):
+        with pytest.raises(PayloadTooLarge) as caught:
+            asyncio.run(read(content_type))
+        assert caught.value.details == {"limit": MAX_REQUEST_BYTES}
+
+
+def test_no_operation_takes_a_larger_file_than_the_largest_one() -> None:
+    with pytest.raises(ValueError, match=str(MAX_FILE_BYTES)):
+        FileField(("image/png",), MAX_FILE_BYTES + 1)
 
 
 @pytest.mark.hostile("F")
