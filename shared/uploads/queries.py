@@ -136,6 +136,10 @@ class UploadQueries:
             values = (new_id(), owner, name, metadata, length, reserved, limits.unfinished_seconds)
             return _view(await db.fetchrow(CREATE, *values))
 
+    async def stored(self, owner: str) -> int:
+        """Bytes of all uploads of the owner, announced ones included."""
+        return int(await self._pool.fetchval(STORED, owner))
+
     async def get(self, upload_id: UUID, owner: str) -> UploadView | None:
         """The owner's upload, or None."""
         return _maybe(await self._pool.fetchrow(GET, upload_id, owner))

@@ -14,7 +14,7 @@ from shared.ids import new_id
 from shared.webhooks.signing import Signing, new_secret, signing_of
 
 COLUMNS = "id, url, events, description, created_at, updated_at, disabled_at, disabled_reason"
-LOCK = "SELECT pg_advisory_xact_lock(3, hashtext($1))"
+LOCK = "SELECT pg_advisory_xact_lock(5, hashtext($1))"
 COUNT = "SELECT count(*) FROM webhooks WHERE owner = $1"
 ADD = f"INSERT INTO webhooks (id, owner, url, events, description) VALUES ($1, $2, $3, $4, $5) RETURNING {COLUMNS}"
 PAGE = f"SELECT {COLUMNS} FROM webhooks WHERE owner = $1 ORDER BY id DESC"

@@ -135,6 +135,8 @@ def test_limits_tell_what_is_left(gateways: list[Platform], person: Person, envi
     execute(environment, "SELECT usage_book(%s, 6000, 600)", owner_of(person))
     told = usage(gateways[1], person.headers)["limits"]
     assert told["stored_bytes"] == {"used": 6000, "limit": 5000, "left": 0}
+    gateways[0].client.post("/uploads", headers=person.headers | {"Upload-Length": "700"}).raise_for_status()
+    assert usage(gateways[1], person.headers)["limits"]["upload_bytes"]["used"] == 700
     assert (told["gpu_seconds"]["used"], told["gpu_seconds"]["left"]) == (600, 3000)
     execute(environment, "UPDATE users SET stored_bytes_quota = 0 WHERE username = %s", person.name)
     assert usage(gateways[1], person.headers)["limits"]["stored_bytes"] == {"used": 6000, "limit": None, "left": None}

@@ -66,7 +66,8 @@ class RequestLimit(BaseModel):
 class Limits(BaseModel):
     """What the owner may still use now."""
 
-    stored_bytes: Quota
+    stored_bytes: Quota = Field(description="Files of jobs.")
+    upload_bytes: Quota = Field(description="Uploads, as long as they are announced to be.")
     gpu_seconds: DayQuota
     live_jobs: Quota
     requests: list[RequestLimit] = Field(description="Empty where requests are not limited.")

@@ -75,6 +75,7 @@ async def _limits(state: GatewayState, principal: Principal, address: str, now: 
         standings = await state.limiter.standings(*allowances_of(principal, address, state.settings))
     return Limits(
         stored_bytes=_quota(now.stored_bytes, quotas.stored_bytes),
+        upload_bytes=_quota(await state.uploads.table.stored(principal.owner), state.settings.max_owner_upload_bytes),
         gpu_seconds=DayQuota(**dict(_quota(round(now.gpu_seconds, 3), quotas.gpu_seconds)), resets_at=now.midnight),
         live_jobs=_quota(live, state.settings.max_live_jobs),
         requests=[

@@ -221,7 +221,7 @@ def _view_loss(generator: AetheristGenerator, batch: dict[str, Tensor], progress
         "edges": sum((torch.diff(difference, dim=axis).abs().mean() for axis in (-1, -2)), torch.zeros(())),
         "raw": 0.5 * (grid[:, :3] - coarse).abs().mean(),
         "mask": 0.5 * (opacity - batch["mask"]).abs().mean(),
-        "details": 0.3 * _tint(colour, batch["colour"]).mean(),
+        "details": _tint(colour, batch["colour"]).mean(),
     }
 
 
