@@ -182,7 +182,8 @@ class Executor:
         log.warning("attempt failed", job=job.id, attempt=attempt.number, code=verdict.code, exc_info=error)
         entry = _error(verdict.code, verdict.message, attempt)
         s = self._settings
-        backoff = Backoff(s.max_failures, s.backoff_seconds, s.backoff_cap_seconds)
+        allowed = verdict.failures_allowed(s.max_failures)
+        backoff = Backoff(allowed, s.backoff_seconds, s.backoff_cap_seconds)
         if verdict.poisoned:
             self._go_on_until = 0.0  # claim nothing more
         if verdict.retry:
