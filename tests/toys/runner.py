@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import random
 import signal
 import time
+import warnings
 from typing import Any
 
 from pydantic import BaseModel
@@ -24,6 +26,8 @@ class ToyRunner:
         assert isinstance(request, ToyInput)
         again = job.id in self._seen or job.claim.attempt > 1
         self._seen.add(job.id)
+        if request.fail == "tell":
+            _tell(request.say)
         _fail(request.fail, again)
         for step in range(request.steps):
             time.sleep(request.step_seconds)
@@ -50,6 +54,18 @@ def content(seed: int, size: int) -> bytes:
 def _stamp(request: StampInput, job: Job) -> bytes:
     digest = hashlib.sha256(job.inputs["picture"].read_bytes()).hexdigest()
     return json.dumps({"sha256": digest, "request": request.model_dump()}).encode()
+
+
+def _tell(secret: str) -> None:
+    """Say it in all the ways in which libraries say things."""
+    library = logging.getLogger("somebody.elses")
+    library.debug("asked with %s and %r", secret, {"headers": [("authorization", secret)]})
+    library.info(secret, extra={"said": {"deep": [secret]}})
+    warnings.warn(secret, stacklevel=1)
+    try:
+        raise ValueError(secret)
+    except ValueError as error:
+        raise RuntimeError(f"it failed: {secret}") from error
 
 
 def _fail(kind: str, again: bool) -> None:
