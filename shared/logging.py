@@ -6,6 +6,7 @@ nobody caught.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -82,7 +83,8 @@ class _Lines(logging.StreamHandler[Any]):
         kind = sys.exc_info()[0]
         place = {"logger": record.name, "file": record.filename, "line": record.lineno}
         said = {"event": "a log line could not be written", "error": kind.__name__ if kind else None, **place}
-        self.stream.write(json.dumps(said | {"level": "error"}) + "\n")
+        with contextlib.suppress(OSError, ValueError):  # nobody reads stderr any more
+            self.stream.write(json.dumps(said | {"level": "error"}) + "\n")
 
 
 def _redacted(_: Any, __: str, event: Event) -> Mapping[str, Any]:

@@ -66,6 +66,8 @@ def main() -> None:
     """Serve until told to stop; operations on workers and tasks are switched off."""
     settings = get_settings()
     configure_logging("flower", level=settings.log_level, json_lines=settings.log_json)
+    if settings.enable_auth and settings.flower_auth is None:
+        raise SystemExit("settings: where ENABLE_AUTH=true Flower needs ATELIER_FLOWER_AUTH, as user:password")
     password = settings.flower_auth.get_secret_value() if settings.flower_auth else None
     options = default_options
     options.address, options.port = settings.flower_host, settings.flower_port

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import httpx
@@ -98,6 +100,15 @@ def test_its_password_is_on_no_command_line_and_in_no_log(platform: Platform, fl
     flower.get("/", auth=("operator", PASSWORD))
     assert PASSWORD not in " ".join(platform.processes["flower"].args)  # type: ignore[arg-type]
     assert PASSWORD not in (platform.logs / "flower.log").read_text()
+
+
+def test_where_accounts_are_on_it_does_not_start_without_a_password(platform: Platform) -> None:
+    without = {name: value for name, value in platform.environment.items() if name != "ATELIER_FLOWER_AUTH"}
+    command = [sys.executable, "-m", "services.flower"]
+    done = subprocess.run(command, env=without, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "ATELIER_FLOWER_AUTH" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_scraper_reads_the_metrics_with_a_key_for_nothing_else(platform: Platform) -> None:
