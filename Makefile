@@ -8,7 +8,8 @@ BIN := .venv/bin
 LEAN := OMP_WAIT_POLICY=passive MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
 
 .DEFAULT_GOAL := help
-.PHONY: help run test hostile check format bench house-image-score house-image-train house-avatar-score house-avatar-train clean
+.PHONY: help run test hostile check format bench house-image-score house-image-train house-avatar-score house-avatar-train \
+	env clean
 
 help: ## list the chores
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -47,6 +48,9 @@ house-avatar-train: .venv/.local ## train the house avatar model from nothing: r
 	@$(LEAN) $(BIN)/python -m workers.avatar.house.reader
 	@$(LEAN) $(BIN)/python -m workers.avatar.house.train
 	@$(BIN)/python -m workers.avatar.house.attributes
+
+env: ## write .env with random secrets for docker-compose.yml
+	@$(PYTHON) deploy/new_env.py
 
 clean: ## remove the environment and the local data (not ./out)
 	rm -rf .venv .atelier

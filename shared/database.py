@@ -50,6 +50,7 @@ def open_database(
         pool_size=pool_size,
         max_overflow=0,
         pool_pre_ping=ping,
+        hide_parameters=True,  # in errors, which are logged: they hold what clients sent
         **({"isolation_level": "AUTOCOMMIT"} if marks else {}),
         connect_args={
             "application_name": name,

@@ -35,7 +35,13 @@ WebhookEvents = Annotated[
 class Schema(BaseModel):
     """Base of every request and reply: unknown fields, NaN and silent conversions are refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        hide_input_in_errors=True,  # an error's text is logged
+    )
 
 
 class JobInput(Schema):

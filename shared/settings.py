@@ -7,21 +7,25 @@ start with `ATELIER_`. An unknown `ATELIER_…` variable stops the process, by n
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
-from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
+from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.accounts.password_rules import password_problem
+from shared.known_secrets import is_known
+from shared.redaction import redact_text
 
 PREFIX = "ATELIER_"
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 SECRET_LENGTH, SECRET_LETTERS = 32, 10  # characters; different ones, so that no sample or repetition passes
+ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 LOCAL_ONLY = {"ATELIER_HOME"}  # read by the local stack before settings exist
 LISTS = (
     "families",
@@ -53,6 +57,9 @@ class Settings(BaseSettings):
     storage_url: str = _named("STORAGE_URL")
     s3_endpoint_url: str | None = None
     s3_region: str = "us-east-1"
+    s3_secret: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("AWS_SECRET_ACCESS_KEY"), description="boto3 reads it; here it is judged"
+    )
 
     # HTTP
     host: str = "127.0.0.1"
@@ -60,10 +67,18 @@ class Settings(BaseSettings):
     gateway_processes: PositiveInt = 1
     enable_auth: bool = Field(False, validation_alias=AliasChoices("ENABLE_AUTH"))
     public_without_auth: bool = False
-    flower_url: str | None = None
     max_json_bytes: PositiveInt = 1_000_000
     max_wait: PositiveInt = 600
     database_pool_size: PositiveInt = 16
+    hsts_seconds: int = Field(
+        31_536_000, ge=0, description="how long browsers stay with TLS, told where a trusted proxy has it; 0: not told"
+    )
+
+    # Flower, the operators' view of Celery.
+    flower_host: str = "127.0.0.1"
+    flower_port: PositiveInt = 5555
+    flower_auth: SecretStr | None = Field(None, description="user:password, asked for before anything is shown")
+    flower_url: str | None = Field(None, description="where people find it; GET / tells them")
 
     # Accounts, with ENABLE_AUTH=true.
     secret_key: SecretStr | None = Field(None, description="signs tokens and hashes API keys; at least 32 characters")
@@ -80,8 +95,8 @@ class Settings(BaseSettings):
     trusted_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="the only values of Host that are answered, such as api.example.com; empty means all"
     )
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="addresses or networks whose X-Forwarded-For is believed"
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        (), description="addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed"
     )
 
     # The way out (`shared/egress/`), for addresses that clients name.
@@ -164,6 +179,15 @@ class Settings(BaseSettings):
     # Logs
     log_level: str = Field("INFO", validation_alias=AliasChoices("LOG_LEVEL"))
     log_json: bool = True
+    log_inputs: Literal["none", "hash", "start"] = Field(
+        "none", description="what the worker's log says of a job's input: nothing, a hash, or the start of each text"
+    )
+    access_log: bool = Field(False, description="one line a request, its address without the query")
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether others reach the gateway: from the network, or through a proxy on this machine."""
+        return self.host not in LOOPBACK or bool(self.trusted_proxies)
 
     @property
     def limits_requests(self) -> bool:
@@ -181,18 +205,80 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         if self.lease_seconds < 4 * self.heartbeat_seconds:
             raise ValueError("ATELIER_LEASE_SECONDS must be at least four times ATELIER_HEARTBEAT_SECONDS")
+        self._check_origins()
+        if any(network.prefixlen == 0 for network in self.trusted_proxies):
+            raise ValueError("ATELIER_TRUSTED_PROXIES: whoever believes everybody believes forged addresses; list them")
+        for name, url in (("DATABASE_URL", self.database_url), ("REDIS_URL", self.redis_url)):
+            _check_known(name, url, exposed=self.is_exposed)
+        if self.s3_endpoint_url and self.s3_secret and _is_distant(self.s3_endpoint_url, self.is_exposed):
+            _refuse_known("AWS_SECRET_ACCESS_KEY", self.s3_secret.get_secret_value())
+        self._check_flower()
         if self.enable_auth:
             _check_secret(self.secret_key)
             for name, url in (("DATABASE_URL", self.database_url), ("REDIS_URL", self.redis_url)):
                 _check_password(name, url)
-            if self.admin_password and (problem := password_problem(self.admin_password.get_secret_value())):
-                raise ValueError(f"ATELIER_ADMIN_PASSWORD: {problem}")
+            self._check_admin()
         elif self.host not in LOOPBACK and not self.public_without_auth:
             raise ValueError(
                 f"ATELIER_HOST={self.host} is reachable by others and authentication is off; set ENABLE_AUTH=true, "
                 "or ATELIER_PUBLIC_WITHOUT_AUTH=true as well if that is meant"
             )
         return self
+
+    def _check_admin(self) -> None:
+        password = self.admin_password.get_secret_value() if self.admin_password else ""
+        if password and (problem := password_problem(password)):
+            raise ValueError(f"ATELIER_ADMIN_PASSWORD: {problem}")
+        if password and self.is_exposed:
+            _refuse_known("ATELIER_ADMIN_PASSWORD", password, self.admin_username)
+
+    def _check_flower(self) -> None:
+        if self.flower_auth is None:
+            if self.flower_host not in LOOPBACK:
+                raise ValueError(
+                    f"ATELIER_FLOWER_HOST={self.flower_host} is reachable by others; set ATELIER_FLOWER_AUTH"
+                )
+            return
+        user, _, password = self.flower_auth.get_secret_value().partition(":")
+        if not user or not password:
+            raise ValueError("ATELIER_FLOWER_AUTH must be user:password")
+        if self.flower_host not in LOOPBACK:
+            _refuse_known("ATELIER_FLOWER_AUTH", password, user)
+
+    def _check_origins(self) -> None:
+        if "*" in self.cors_origins:
+            if len(self.cors_origins) > 1:
+                raise ValueError("ATELIER_CORS_ORIGINS: * means all, so nothing can stand beside it")
+            if not self.enable_auth and not self.public_without_auth:
+                raise ValueError(
+                    "ATELIER_CORS_ORIGINS=* and authentication is off: every page that a browser here opens could use "
+                    "the API; list the origins, or set ATELIER_PUBLIC_WITHOUT_AUTH=true if that is meant"
+                )
+        for origin in self.cors_origins:
+            if origin != "*" and not ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"ATELIER_CORS_ORIGINS: {origin!r} is no origin; one is such as https://app.example.com, "
+                    "without a path or a / at its end"
+                )
+
+
+def _check_known(name: str, url: str, *, exposed: bool) -> None:
+    """What others reach may not be kept by a password that everybody knows, whichever process connects."""
+    parts = urlsplit(url)
+    in_query = parse_qs(parts.query, keep_blank_values=True).get("password", [None])[0]
+    password = in_query if parts.password is None else unquote(parts.password)
+    if password is not None and _is_distant(url, exposed):
+        _refuse_known(name, password, parts.username)
+
+
+def _is_distant(url: str, exposed: bool) -> bool:
+    """Whether its server is another machine, or stands beside a process that others reach."""
+    return exposed or urlsplit(url).hostname not in LOOPBACK
+
+
+def _refuse_known(name: str, secret: str, username: str | None = None) -> None:
+    if is_known(secret, username):
+        raise ValueError(f"{name} has a password that everybody knows; `openssl rand -hex 24` prints a good one")
 
 
 def _check_secret(secret: SecretStr | None) -> None:
@@ -235,5 +321,15 @@ def get_settings() -> Settings:
         raise SystemExit(f"unknown setting: {', '.join(unknown)}")
     try:
         return Settings()  # type: ignore[call-arg]
-    except ValueError as error:
-        raise SystemExit(f"settings: {error}") from None
+    except ValidationError as error:
+        problems = "; ".join(_in_words(entry) for entry in error.errors(include_url=False, include_input=False))
+        raise SystemExit(f"settings: {redact_text(problems)}") from None
+
+
+def _in_words(error: Mapping[str, Any]) -> str:
+    """What is wrong with which variable."""
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:
+        return message  # it names its variables itself
+    name = str(error["loc"][0])
+    return f"{name if name.isupper() else PREFIX + name.upper()}: {message}"

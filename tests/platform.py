@@ -18,6 +18,7 @@ from services.local.processes import usable_port
 
 ROOT = Path(__file__).parent.parent
 TERMINAL = {"completed", "failed", "cancelled", "expired"}
+OTHERS = {"flower": "services.flower"}  # started when they are named
 COMMANDS = {"gateway": "services.gateway", "coordinator": "services.coordinator", "worker": "workers"}
 
 
@@ -46,7 +47,7 @@ class Platform:
         for name in names or COMMANDS:
             with (self.logs / f"{name}.log").open("ab") as log:
                 self.processes[name] = subprocess.Popen(
-                    [sys.executable, "-m", COMMANDS[name]],
+                    [sys.executable, "-m", (COMMANDS | OTHERS)[name]],
                     env=self.environment,
                     cwd=ROOT,
                     stdout=log,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import celeryd_after_setup, setup_logging
 
 from shared.logging import configure_logging
 from shared.queue import celery_settings
@@ -18,3 +20,8 @@ app.conf.update(celery_settings({family.name: family.queue for family in served_
 @setup_logging.connect
 def _logging(**_: object) -> None:
     configure_logging("worker", level=settings.log_level, json_lines=settings.log_json)
+
+
+@celeryd_after_setup.connect
+def _children_log_as_we_do(**_: object) -> None:
+    os.environ.pop("_MP_FORK_LOGLEVEL_", None)  # else billiard writes lines of its own before a child's logs are set up

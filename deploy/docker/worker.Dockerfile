@@ -7,6 +7,7 @@ COPY shared shared
 COPY services services
 COPY workers workers
 COPY migrations migrations
+COPY client client
 RUN pip install --no-cache-dir --editable ".[worker]" \
     && useradd --create-home --uid 10001 atelier
 USER 10001

@@ -1,4 +1,4 @@
-"""`python -m services.admin`: what only the operator of the server does to accounts."""
+"""`atelier admin`: what only the operator of the server does to accounts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import getpass
 import sys
+from collections.abc import Sequence
 
 import asyncpg
 from pydantic import ValidationError
@@ -17,12 +18,12 @@ from shared.errors import AtelierError, NotFound
 from shared.settings import get_settings
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None, program: str = "python -m services.admin") -> int:
     """0, or 1 with one line that says what is wrong."""
-    arguments = _arguments()
+    given = _parser(program).parse_args(arguments)
     try:
         commands = {"create": _create, "tier": _set_tier, "quota": _set_quota}
-        print(asyncio.run(commands[arguments.command](arguments)))
+        print(asyncio.run(commands[given.command](given)))
     except ValidationError as error:
         first = error.errors()[0]
         print(f"{first['loc'][0]}: {first['msg']}", file=sys.stderr)
@@ -33,8 +34,12 @@ def main() -> int:
     return 0
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m services.admin", description=__doc__)
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="What only the operator of the server does to accounts.",
+        epilog="It reads the server's environment (DATABASE_URL and the other settings).",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     create = commands.add_parser("create", help="make an account that is an admin; asks for the password")
     create.add_argument("name")
@@ -46,7 +51,7 @@ def _arguments() -> argparse.Namespace:
     quota.add_argument("name")
     quota.add_argument("quota", choices=["stored_bytes", "gpu_seconds"], help="bytes now, or seconds a day (UTC)")
     quota.add_argument("value", type=_quota, help="a number, 0 for no limit, or `tier` for the tier's own")
-    return parser.parse_args()
+    return parser
 
 
 def _quota(text: str) -> int | None:

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from services.gateway.app import make_app
 from services.gateway.metrics.counters import SHARED_FOLDER
+from services.gateway.protocol import GatewayProtocol
 from shared.logging import configure_logging
 from shared.settings import Settings, get_settings
 from workers.families import families
@@ -47,10 +48,11 @@ def serve(settings: Settings) -> None:
         port=settings.port,
         workers=settings.gateway_processes,
         loop="uvloop",
-        http="httptools",
+        http=GatewayProtocol,
+        ws="none",
         access_log=False,
         server_header=False,
-        forwarded_allow_ips=list(settings.trusted_proxies),
+        forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
         log_config=None,
         timeout_graceful_shutdown=10,
     )

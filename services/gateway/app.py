@@ -23,7 +23,14 @@ from services.gateway.jobs.documents import operation_schemas
 from services.gateway.jobs.submit import submit_router
 from services.gateway.lifespan import gateway_state
 from services.gateway.metrics import endpoints as metrics
-from services.gateway.middleware import RequestCounts, RequestIds, SyncBasePath
+from services.gateway.middleware import (
+    AccessLog,
+    AnswerHeaders,
+    RequestCounts,
+    RequestIds,
+    SyncBasePath,
+    UnexpectedErrors,
+)
 from services.gateway.models.endpoints import models_router
 from services.gateway.results import endpoints as results
 from services.gateway.uploads import endpoints as uploads
@@ -74,7 +81,7 @@ def make_app(settings: Settings, families: dict[str, Family]) -> FastAPI:
     _install_schemas(app, families)
     if settings.enable_auth:
         document_access(app)
-    for middleware in (RequestCounts, SyncBasePath):  # the last one is the outermost
+    for middleware in (UnexpectedErrors, RequestCounts, SyncBasePath):  # the last one is the outermost
         app.add_middleware(middleware)
     if settings.cors_origins:  # never with credentials: a key or token is sent on purpose, a cookie is not
         app.add_middleware(
@@ -86,6 +93,9 @@ def make_app(settings: Settings, families: dict[str, Family]) -> FastAPI:
         )
     if settings.trusted_hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.trusted_hosts, www_redirect=False)
+    app.add_middleware(AnswerHeaders, hsts_seconds=settings.hsts_seconds)
+    if settings.access_log:
+        app.add_middleware(AccessLog)
     app.add_middleware(RequestIds)
     return app
 

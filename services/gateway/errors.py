@@ -15,9 +15,7 @@ from starlette.responses import Response
 
 from shared.errors import AtelierError, MethodNotAllowed, NotFound, Unavailable, ValidationFailed
 from shared.ids import new_id
-from shared.logging import get_logger
 
-log = get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 OUR_PHRASES = {460: "Checksum Mismatch"}  # of statuses that HTTP's registry lacks
 
@@ -101,7 +99,7 @@ def request_id_of(request: Request) -> str:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Everything that is raised becomes the one body; a bug of ours is logged and told as 500 without its text."""
+    """Everything that is raised on purpose becomes the one body; `UnexpectedErrors` does it for bugs of ours."""
 
     @app.exception_handler(AtelierError)
     async def _known(request: Request, error: AtelierError) -> Response:
@@ -114,12 +112,6 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ClientDisconnect)
     async def _gone(request: Request, error: ClientDisconnect) -> Response:  # nobody reads it, and it is no bug of ours
         return problem(ValidationFailed("The request ended before its body did."), request_id_of(request))
-
-    @app.exception_handler(Exception)
-    async def _bug(request: Request, error: Exception) -> Response:
-        request_id = request_id_of(request)
-        log.error("unexpected error", request_id=request_id, path=request.url.path, exc_info=error)
-        return problem(AtelierError("An unexpected error; the log has it under this request's id."), request_id)
 
 
 def _of_status(error: HTTPException) -> AtelierError:

@@ -97,11 +97,16 @@ class LocalStack:
         port, flower = self._port("the API", self._ports.gateway), self._port("Flower", self._ports.flower)
         self.url, self.flower_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{flower}"
         environment |= {"ATELIER_PORT": str(port), "ATELIER_FLOWER_URL": self.flower_url}
+        environment["ATELIER_FLOWER_PORT"] = str(flower)
         if is_on(environment):
             if not environment.get("ATELIER_ADMIN_PASSWORD"):
                 raise StackError("ENABLE_AUTH=true needs ATELIER_ADMIN_PASSWORD here: the first job is the admin's.")
             if "ATELIER_SECRET_KEY" not in environment:
                 environment["ATELIER_SECRET_KEY"] = kept_secret(self._home / "secret_key")
+            if "ATELIER_FLOWER_AUTH" not in environment:
+                path = self._home / "flower.password"
+                environment["ATELIER_FLOWER_AUTH"] = f"operator:{kept_secret(path)}"
+                self._say(f"Flower asks for a password: operator, and what {path} holds")
         return environment
 
     def _port(self, what: str, wanted: int) -> int:
@@ -118,14 +123,12 @@ class LocalStack:
     def _children(self, environment: dict[str, str]) -> list[Child]:
         """In the order in which they stop: nothing new comes in before the worker drains."""
         python = [sys.executable, "-m"]
-        flower = [*python, "celery", "-A", "workers.celery_app", "flower", "--address=127.0.0.1", "--read_only=True"]
-        flower += [f"--port={self.flower_url.rsplit(':', 1)[1]}", "--max_tasks=5000", "--purge_offline_workers=60"]
         grace = float(environment.get("ATELIER_DRAIN_SECONDS", "60")) + 15
         return [
             Child("gateway", [*python, "services.gateway"]),
             Child("coordinator", [*python, "services.coordinator"]),
             Child("worker", [*python, "workers"], grace=grace),
-            Child("flower", flower),
+            Child("flower", [*python, "services.flower"]),
         ]
 
     def _await_ready(self, environment: dict[str, str]) -> None:

@@ -19,10 +19,14 @@ from shared.ids import new_id
 MAX_KEYS = 10
 USER = "u.id AS user_id, u.username, u.roles, u.tier, u.stored_bytes_quota, u.gpu_seconds_quota"
 
+# Only while the password is the one that was verified. The update waits for a change of it that is under way, and that
+# change waits for this session, which it then ends.
 OPEN = """
-INSERT INTO sessions (id, user_id, refresh_id, expires_at) VALUES ($1, $2, $3, now() + make_interval(secs => $4))
+WITH signed_in AS (
+    UPDATE users SET last_login = now() WHERE id = $2 AND password_hash = $5 AND is_active RETURNING id)
+INSERT INTO sessions (id, user_id, refresh_id, expires_at)
+SELECT $1, id, $3, now() + make_interval(secs => $4) FROM signed_in RETURNING id
 """
-SIGNED_IN = "UPDATE users SET last_login = now() WHERE id = $1"
 OF_SESSION = f"""
 SELECT {USER} FROM sessions s JOIN users u ON u.id = s.user_id
 WHERE s.id = $1 AND s.user_id = $2 AND s.expires_at > now() AND u.is_active
@@ -107,13 +111,11 @@ class Credentials:
     def __init__(self, pool: asyncpg.Pool, keys: KeyMaker) -> None:
         self._pool, self._keys = pool, keys
 
-    async def open_session(self, user_id: UUID, seconds: float) -> Claims:
-        """A new session, as the claims of its first refresh token."""
+    async def open_session(self, user_id: UUID, verified_hash: str, seconds: float) -> Claims | None:
+        """A new session, as the claims of its first refresh token; None if the password has changed meanwhile."""
         claims = Claims(user_id, new_id(), new_id())
-        async with self._pool.acquire() as connection, connection.transaction():
-            await connection.execute(OPEN, claims.session_id, user_id, claims.token_id, seconds)
-            await connection.execute(SIGNED_IN, user_id)
-        return claims
+        opened = await self._pool.fetchval(OPEN, claims.session_id, user_id, claims.token_id, seconds, verified_hash)
+        return None if opened is None else claims
 
     async def rotate(self, claims: Claims) -> tuple[Claims, float] | None:
         """The claims of the next refresh token and the session's remaining seconds.

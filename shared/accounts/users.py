@@ -31,11 +31,8 @@ FIND = f"SELECT {COLUMNS} FROM users WHERE id = $1"
 BY_NAME = "SELECT id, password_hash FROM users WHERE lower(username) = lower($1) AND is_active"
 PASSWORD = "SELECT password_hash FROM users WHERE id = $1"
 REHASH = "UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2"
-# One statement: no token of before outlives the password.
-SET_PASSWORD = """
-WITH closed AS (DELETE FROM sessions WHERE user_id = $1)
-UPDATE users SET password_hash = $2 WHERE id = $1
-"""
+SET_PASSWORD = "UPDATE users SET password_hash = $2 WHERE id = $1"
+CLOSE_SESSIONS = "DELETE FROM sessions WHERE user_id = $1"
 SET_TIER = "UPDATE users SET tier = $2 WHERE lower(username) = lower($1) RETURNING id"
 SET_QUOTA = "UPDATE users SET {quota} = $2 WHERE lower(username) = lower($1) RETURNING id"
 PAGE = f"SELECT {COLUMNS} FROM users WHERE $1::uuid IS NULL OR id < $1 ORDER BY id DESC LIMIT $2"
@@ -133,10 +130,13 @@ class Users:
 
     async def set_password(self, user_id: UUID, password_hash: str) -> None:
         """Set it and end every session of the user."""
-        await self._pool.execute(SET_PASSWORD, user_id, password_hash)
+        async with self._pool.acquire() as connection, connection.transaction():
+            # Two statements in this order: the first waits for sign-ins under way, the second sees their sessions.
+            await connection.execute(SET_PASSWORD, user_id, password_hash)
+            await connection.execute(CLOSE_SESSIONS, user_id)
 
     async def rehash(self, user_id: UUID, old: str, new: str) -> None:
-        """Keep the same password under a stronger hash."""
+        """Keep the same password under a stronger hash, unless it has changed meanwhile."""
         await self._pool.execute(REHASH, user_id, old, new)
 
     async def set_tier(self, username: str, tier: str) -> bool:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
+from uuid import UUID, uuid4
 
+import asyncpg
 import httpx
 import psycopg2
 import pytest
 
+from shared.accounts.api_keys import KeyMaker
+from shared.accounts.credentials import OPEN, Credentials
+from shared.accounts.users import Users
 from tests.accounts import AUTH, PASSWORD, Person, login, register
 from tests.platform import ROOT, Platform
 
@@ -191,6 +197,41 @@ def test_a_new_password_voids_every_token(client: httpx.Client, person: Person) 
     assert client.post("/auth/login", json={"username": person.name, "password": PASSWORD}).status_code == 401
     again = client.post("/auth/login", json={"username": person.name, "password": "Better-Horse-8"})
     assert again.status_code == 200
+
+
+async def _with_users(environment: dict[str, str], scene: Callable[[asyncpg.Pool], Awaitable[None]]) -> None:
+    async with asyncpg.create_pool(environment["DATABASE_URL"], min_size=1, max_size=3) as pool:
+        await scene(pool)
+
+
+def test_a_password_that_changed_after_it_was_verified_opens_no_session(
+    environment: dict[str, str], person: Person
+) -> None:
+    async def scene(pool: asyncpg.Pool) -> None:
+        users, credentials = Users(pool), Credentials(pool, KeyMaker(b"pepper"))
+        user_id, verified = await users.sign_in_as(person.name) or (UUID(int=0), "")
+        await users.set_password(user_id, "another hash")
+        assert await credentials.open_session(user_id, verified, 60) is None
+        assert await credentials.open_session(user_id, "another hash", 60) is not None
+
+    asyncio.run(_with_users(environment, scene))
+
+
+def test_a_new_password_ends_the_session_that_is_being_opened(environment: dict[str, str], person: Person) -> None:
+    async def scene(pool: asyncpg.Pool) -> None:
+        users = Users(pool)
+        user_id, verified = await users.sign_in_as(person.name) or (UUID(int=0), "")
+        async with pool.acquire() as connection:
+            async with connection.transaction():
+                assert await connection.fetchval(OPEN, uuid4(), user_id, uuid4(), 60.0, verified)
+                change = asyncio.create_task(users.set_password(user_id, "another hash"))
+                while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                    assert not change.done()
+                    await asyncio.sleep(0.01)
+            await change
+            assert await connection.fetchval("SELECT count(*) FROM sessions WHERE user_id = $1", user_id) == 0
+
+    asyncio.run(_with_users(environment, scene))
 
 
 def test_a_refresh_token_serves_once(client: httpx.Client, person: Person) -> None:

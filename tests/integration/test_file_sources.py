@@ -325,9 +325,9 @@ def test_a_busy_address_is_asked_again(platform: Platform, web: Server, status: 
 def test_an_address_that_never_works_fails_the_job_in_the_end(platform: Platform, kept: Kept, web: Server) -> None:
     web.behaviours["/cut.png"] = reply(PNG[:100], Content_Length="500")
     code, attempts, message = failed(platform, url(web, "/cut.png"))
-    assert (code, attempts, message) == ("fetch_failed", 3, "picture: The address could not be fetched.")
+    assert (code, attempts, message) == ("fetch_failed", 2, "picture: The address could not be fetched.")
     web.behaviours["/cut.png"] = reply(b"", 500)
-    assert failed(platform, url(web, "/cut.png"))[:2] == ("fetch_failed", 3)
+    assert failed(platform, url(web, "/cut.png"))[:2] == ("fetch_failed", 2)
 
 
 def sources(platform: Platform, kept: Kept, web: Server) -> dict[str, tuple[str, str]]:

@@ -27,7 +27,7 @@ class ToyInput(JobInput):
     size: int = Field(0, ge=0, le=1_000_000_000)
     seed: int = Field(0, ge=0)
     say: str = ""
-    fail: Literal["", "input", "bug", "memory", "once", "crash", "crash_once", "hang"] = ""
+    fail: Literal["", "input", "bug", "memory", "once", "crash", "crash_once", "hang", "tell"] = ""
     preview: bool = False
 
 

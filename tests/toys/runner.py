@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import random
 import signal
 import time
+import warnings
 from typing import Any
 
 from pydantic import BaseModel
@@ -25,6 +27,8 @@ class ToyRunner:
         assert isinstance(request, ToyInput)
         again = job.id in self._seen or job.claim.attempt > 1
         self._seen.add(job.id)
+        if request.fail == "tell":
+            _tell(request.say)
         _fail(request.fail, again)
         for step in range(request.steps):
             time.sleep(request.step_seconds)
@@ -59,6 +63,18 @@ def _heard(job: Job) -> bytes:
     sound = read_audio(job.inputs["sound"], "sound", MAX_SECONDS)
     loudness = float((sound.samples**2).mean() ** 0.5)
     return json.dumps({"rate": sound.rate, "seconds": sound.seconds, "loudness": loudness}).encode()
+
+
+def _tell(secret: str) -> None:
+    """Say it in all the ways in which libraries say things."""
+    library = logging.getLogger("somebody.elses")
+    library.debug("asked with %s and %r", secret, {"headers": [("authorization", secret)]})
+    library.info(secret, extra={"said": {"deep": [secret]}})
+    warnings.warn(secret, stacklevel=1)
+    try:
+        raise ValueError(secret)
+    except ValueError as error:
+        raise RuntimeError(f"it failed: {secret}") from error
 
 
 def _fail(kind: str, again: bool) -> None:

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-# Before diffusers is imported: nothing is ever fetched, and no advice about torchvision is printed.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import torch
 from diffusers import StableDiffusionPipeline
@@ -20,8 +15,10 @@ from transformers.utils import logging as transformers_logging
 from workers.image.catalog import ModelFolder
 from workers.runtime.runner import DeviceFault, ModelMissing, OutOfMemory
 
-diffusers_logging.set_verbosity_error()
-transformers_logging.set_verbosity_error()
+for library in (diffusers_logging, transformers_logging):
+    library.set_verbosity_error()  # their warnings quote prompts
+    library.disable_default_handler()  # the process's own formats and redacts
+    library.enable_propagation()
 transformers_logging.disable_progress_bar()
 diffusers_logging.disable_progress_bar()
 

@@ -14,6 +14,7 @@ from uuid import UUID
 from pydantic import BaseModel
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
+from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from shared.egress.client import Egress
 from shared.events import EventPublisher
@@ -28,6 +29,7 @@ from workers.runtime.failures import judge
 from workers.runtime.heartbeat import Heartbeat
 from workers.runtime.inputs import fetched
 from workers.runtime.job_context import Artifact, JobContext, StopReason
+from workers.runtime.logged_inputs import described
 from workers.runtime.residency import Residence, Residency
 from workers.runtime.runner import InputRejected, JobStopped, OutOfMemory
 
@@ -85,6 +87,8 @@ class Executor:
     def _run(self, claimed: Claim) -> Claim | None:
         """One attempt; the next claim, made by the transaction that ended this one."""
         attempt = Attempt(claimed.id, claimed.attempt, self._worker)
+        bind_contextvars(job=str(claimed.id), attempt=claimed.attempt)
+        self._log_input(claimed)
         job = JobContext(claimed, self._events, drain_until=lambda: self._drain_until)
         self._heartbeat.watch(attempt, job)
         following, poisoned = None, False
@@ -97,9 +101,15 @@ class Executor:
         finally:
             self._heartbeat.release()
             self._events.changed(claimed.id)
+            unbind_contextvars("job", "attempt")
         if poisoned:
             os.kill(os.getpid(), signal.SIGKILL)  # the device's context is broken; a fresh process takes over
         return following
+
+    def _log_input(self, claimed: Claim) -> None:
+        """What was asked, as far as the settings let logs say it."""
+        if said := described(claimed.input, self._settings.log_inputs):
+            log.info("attempt started", operation=claimed.operation, input=said)
 
     def _work(self, attempt: Attempt, job: JobContext) -> tuple[dict[str, Any], list[ManifestEntry]]:
         operation = find_operation(job.operation)
@@ -175,17 +185,18 @@ class Executor:
             state, following = self._end(job, lambda db: attempt.stop(db, "expired", error, ttl))
         elif job.stop_reason is StopReason.CANCELLED:
             state, following = self._end(job, lambda db: attempt.stop(db, "cancelled", None, ttl))
-        log.info("job stopped", job=job.id, attempt=attempt.number, reason=str(job.stop_reason), state=state)
+        log.info("job stopped", reason=str(job.stop_reason), state=state)
         self._forget(job)
         return following
 
     def _failed(self, attempt: Attempt, job: JobContext, error: Exception) -> tuple[Claim | None, bool]:
         """The next claim, and whether this process must not go on."""
         verdict = judge(error)
-        log.warning("attempt failed", job=job.id, attempt=attempt.number, code=verdict.code, exc_info=error)
+        log.warning("attempt failed", code=verdict.code, exc_info=error)
         entry = _error(verdict.code, verdict.message, attempt)
         s = self._settings
-        backoff = Backoff(s.max_failures, s.backoff_seconds, s.backoff_cap_seconds)
+        allowed = verdict.failures_allowed(s.max_failures)
+        backoff = Backoff(allowed, s.backoff_seconds, s.backoff_cap_seconds)
         if verdict.poisoned:
             self._go_on_until = 0.0  # claim nothing more
         if verdict.retry:
@@ -201,7 +212,7 @@ class Executor:
         try:
             self._storage.delete(list(self._storage.list(prefix)))
         except StorageError as error:
-            log.warning("orphaned files stay until the janitor comes", job=job.id, error=str(error))
+            log.warning("orphaned files stay until the janitor comes", error=str(error))
 
     def _end(self, job: JobContext, statement: Callable[[Connection], Answer]) -> tuple[Answer, Claim | None]:
         """Run the statement that ends the attempt and claim the next job with it: one flush to disk for both."""

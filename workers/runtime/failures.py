@@ -16,12 +16,17 @@ class Verdict:
     message: str
     retry: bool
     poisoned: bool = False
+    tries: int | None = None
+
+    def failures_allowed(self, general: int) -> int:
+        """How many failures end the job, where `general` is what the settings say."""
+        return general if self.tries is None else min(general, self.tries)
 
 
 def judge(error: Exception) -> Verdict:
     """Known errors speak for themselves; anything else is a bug of ours, and its text stays in the log."""
     if isinstance(error, RunnerError):
-        return Verdict(error.code, str(error), retry=error.retryable, poisoned=isinstance(error, DeviceFault))
+        return Verdict(error.code, str(error), error.retryable, isinstance(error, DeviceFault), error.tries)
     if isinstance(error, StorageError):
         return Verdict("storage_unavailable", "The result could not be stored.", retry=True)
     return Verdict("internal", "An unexpected error; the worker's log has it under this job's id.", retry=True)

@@ -26,6 +26,7 @@ class FetchFailed(RunnerError):
     """The address did not answer in time, or was broken or busy: the next attempt may find it well."""
 
     code = "fetch_failed"
+    tries = 2
 
 
 def keep_address(storage: Storage, egress: Egress, key: str, field: str, address: str, rule: FileField) -> None:

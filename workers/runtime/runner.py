@@ -10,10 +10,14 @@ from pydantic import BaseModel
 
 
 class RunnerError(Exception):
-    """Base of the known errors; the text is shown to the client. `code` is one of a fixed list."""
+    """Base of the known errors; the text is shown to the client. `code` is one of a fixed list.
+
+    `tries` is how often a job may meet such errors before it fails, where that is less often than the settings say.
+    """
 
     code = "internal"
     retryable = True
+    tries: int | None = None
 
 
 class InputRejected(RunnerError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from services.gateway.auth.schemas import KeyRequest, Login, NewPassword, Registration
 from services.gateway.limits.tiers import account_policies
@@ -58,18 +59,20 @@ class Accounts:
         password_hash = await self._passwords.hash(asked.password)
         user_id = await self.users.add(NewUser(asked.username, asked.email, asked.full_name, password_hash))
         log.info("account registered", user=str(user_id))
-        return await self._signed_in(await self.credentials.open_session(user_id, self._settings.refresh_token_seconds))
+        return await self._signed_in(user_id, password_hash)
 
     async def login(self, asked: Login, address: str) -> tuple[UserView, TokenPair]:
         """A new session; the same answer in the same time for an unknown name and a wrong password."""
         await self._attempts.password(asked.username, address)
         user_id, password_hash = await self.users.sign_in_as(asked.username) or (None, None)
-        if not await self._passwords.matches(password_hash, asked.password) or user_id is None:
-            raise Unauthorized("Invalid username or password.", headers={"WWW-Authenticate": "Bearer"})
+        right = await self._passwords.matches(password_hash, asked.password)
+        if not right or user_id is None or password_hash is None:
+            raise wrong_password()
         await self._attempts.succeeded(asked.username, address)
-        if password_hash is not None and self._passwords.outdated(password_hash):
+        signed_in = await self._signed_in(user_id, password_hash)
+        if self._passwords.outdated(password_hash):
             await self.users.rehash(user_id, password_hash, await self._passwords.hash(asked.password))
-        return await self._signed_in(await self.credentials.open_session(user_id, self._settings.refresh_token_seconds))
+        return signed_in
 
     async def refresh(self, token: str) -> TokenPair:
         """The next pair. A refresh token serves once; one that comes twice ends its session."""
@@ -143,10 +146,12 @@ class Accounts:
                 details = {"provided": wanted, "valid_range": [1, most]}
                 raise ValidationFailed(f"Invalid {field}: your account has {most}.", field=field, details=details)
 
-    async def _signed_in(self, claims: Claims) -> tuple[UserView, TokenPair]:
-        user = await self.users.get(claims.user_id)
-        if user is None:  # deleted a moment ago
-            raise invalid_token()
+    async def _signed_in(self, user_id: UUID, password_hash: str) -> tuple[UserView, TokenPair]:
+        """A session for whoever proved this password; it may have changed, or its account gone, a moment ago."""
+        claims = await self.credentials.open_session(user_id, password_hash, self._settings.refresh_token_seconds)
+        user = await self.users.get(user_id) if claims else None
+        if claims is None or user is None:
+            raise wrong_password()
         return user, self._pair(claims, self._settings.refresh_token_seconds)
 
     def _pair(self, claims: Claims, session_seconds: float) -> TokenPair:
@@ -161,6 +166,11 @@ async def create_admin(users: Users, passwords: Passwords, name: str, email: str
     check_password(asked.password)
     password_hash = await passwords.hash(asked.password)
     await users.add(NewUser(name, email, name, password_hash, ("admin", "user"), is_verified=True, tier="enterprise"))
+
+
+def wrong_password() -> Unauthorized:
+    """Whether it is the name or the password that is wrong is told to nobody."""
+    return Unauthorized("Invalid username or password.", headers={"WWW-Authenticate": "Bearer"})
 
 
 def invalid_token() -> Unauthorized:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.auth.access import submitter_of
-from services.gateway.errors import validation_failed
+from services.gateway.errors import request_id_of, validation_failed
 from services.gateway.jobs.answers import Answering
 from services.gateway.jobs.bodies import Choice, check_size, read_input
 from services.gateway.jobs.files import RequestFiles, receive
@@ -26,9 +26,11 @@ from services.gateway.state import GatewayState
 from shared.accounts.credentials import Principal
 from shared.errors import AtelierError, ValidationFailed
 from shared.family import Family, Operation
-from shared.ids import new_id
 from shared.jobs.submissions import Receipt, Submission, encode_input
+from shared.logging import get_logger
 from shared.webhooks.registry import JobTarget
+
+log = get_logger(__name__)
 
 
 async def submit(
@@ -67,6 +69,8 @@ async def submit(
         submission.stored_bytes = files.size
         if files.copies:
             submission.input = _encoded(files.completed(parsed))
+        if (named := request_id_of(request)) != str(submission.id):
+            log.info("the client named the request", request_id=named, job=str(submission.id))
         return await _accept(answering, submission, files)
 
 
@@ -153,7 +157,7 @@ def _submission(
     named = getattr(parsed, "priority", None)
     priority = named if named is not None else header_priority(request) or 0
     return Submission(
-        id=new_id(),
+        id=request.scope["own_id"],
         owner=submitter.owner,
         family=family.name,
         operation=operation.name,

@@ -36,7 +36,7 @@ RANGES: dict[int | str, dict[str, Any]] = {
 async def get_result(job_id: JobId, request: Request, state: State, owner: Owner) -> Response:
     """A completed job's result: a ZIP that resumes at any byte, or with `Accept: application/json` the reply."""
     if _wants_json(request.headers.get("accept", "")):
-        return await result_reply(state, job_id, owner, {"Cache-Control": "private, no-cache", "Vary": "Accept"})
+        return await result_reply(state, job_id, owner, {"Vary": "Accept"})
     response = await archive_response(state, job_id, owner, request.method, request.headers)
     response.headers["Vary"] = "Accept"
     return response

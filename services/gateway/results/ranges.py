@@ -73,7 +73,6 @@ def ranged_response(
     common = {
         "Accept-Ranges": "bytes",
         "ETag": etag,
-        "Cache-Control": "private, no-cache",  # kept by the client only, and asked for again by its ETag
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(filename)}",
     }
     if not_modified(headers, etag):

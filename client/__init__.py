@@ -1,0 +1,1 @@
+"""What people and programs use Atelier with. Nothing here needs the server's parts."""

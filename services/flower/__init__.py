@@ -1,0 +1,1 @@
+"""The operators' view of Celery: Flower, behind a password."""
