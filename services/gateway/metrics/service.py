@@ -11,12 +11,9 @@ from services.gateway.models.service import model_status
 from services.gateway.state import GatewayState
 from services.gateway.version import API_VERSION
 
-# Both counts run over partial indexes, so finished jobs cost nothing.
-LIVE = """
-SELECT family, 'queued' AS state, count(*) AS n FROM jobs WHERE state = 'queued' GROUP BY family
-UNION ALL SELECT family, 'running', count(*) FROM jobs WHERE state = 'running' GROUP BY family
-"""
-OLDEST = "SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 FROM jobs WHERE state = 'queued'"
+# Over all owners, hence functions that only count (migration 0006), over partial indexes: finished jobs cost nothing.
+LIVE = "SELECT family, state, n FROM jobs_live()"
+OLDEST = "SELECT oldest_queued_seconds()"
 
 COUNTED = ("jobs_accepted", "jobs_replayed", "http_requests", "result_bytes")
 

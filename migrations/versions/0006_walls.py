@@ -1,0 +1,115 @@
+"""Walls: row-level security under the owner that every statement of the gateway names (docs/decisions/0004).
+
+Revision ID: 0006
+"""
+
+from __future__ import annotations
+
+from alembic import op
+from sqlalchemy import text
+
+from migrations.walls import ALL_ACCOUNTS, BY_JOB, BY_OWNER, BY_USER, GATEWAY, OWNERS, make_role, no_wall, wall, window
+
+revision = "0006"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+# Table → whose rows are shown.
+WALLS = {
+    "jobs": BY_OWNER,
+    "idempotency_keys": BY_OWNER,
+    "deliveries": BY_JOB,
+    "users": f"id::text = ANY ({OWNERS}) OR {ALL_ACCOUNTS}",
+    "sessions": BY_USER,
+    "api_keys": f"{BY_USER} OR {ALL_ACCOUNTS}",
+}
+
+# What the gateway's statements need and nothing else: workers run jobs and publish results, operators set tiers.
+GRANTS = {
+    "jobs": """SELECT, INSERT (id, owner, family, operation, priority, input, deadline_at, turn),
+        UPDATE (state, cancel_requested_at, finished_at, purge_after, purged, deleted_at)""",
+    "idempotency_keys": "SELECT, INSERT, DELETE",
+    "users": """SELECT, DELETE, UPDATE (password_hash, last_login),
+        INSERT (id, username, email, full_name, password_hash, roles, is_verified, tier)""",
+    "sessions": "SELECT, DELETE, UPDATE (refresh_id), INSERT (id, user_id, refresh_id, expires_at)",
+    "api_keys": """SELECT, DELETE, UPDATE (last_used_at),
+        INSERT (id, user_id, prefix, secret_hash, name, scopes, expires_at)""",
+    "attempts": "SELECT, INSERT, UPDATE, DELETE",
+    "workers": "SELECT",
+    "models": "SELECT",
+}
+
+# The questions that reach over owners, answered with numbers; then those that come before anybody is known.
+WINDOWS = (
+    (
+        "jobs_ahead(family text, priority smallint, turn bigint, id uuid, most integer)",
+        "bigint",
+        """SELECT count(*) FROM (
+        SELECT 1 FROM jobs WHERE state = 'queued' AND family = $1
+            AND (priority > $2 OR (priority = $2 AND (turn, id) < ($3, $4))) LIMIT $5) n""",
+    ),
+    (
+        "jobs_queued(family text, most integer)",
+        "bigint",
+        "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE family = $1 AND state = 'queued' LIMIT $2) n",
+    ),
+    (
+        "turn_served(family text, priority smallint)",
+        "bigint",
+        "SELECT turn FROM jobs WHERE state = 'queued' AND family = $1 AND priority = $2 ORDER BY turn LIMIT 1",
+    ),
+    (
+        "jobs_live()",
+        "TABLE (family text, state text, n bigint)",
+        """SELECT family, 'queued', count(*) FROM jobs WHERE state = 'queued' GROUP BY family
+        UNION ALL SELECT family, 'running', count(*) FROM jobs WHERE state = 'running' GROUP BY family""",
+    ),
+    (
+        "oldest_queued_seconds()",
+        "float8",
+        """SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
+        FROM jobs WHERE state = 'queued'""",
+    ),
+    ("has_admin()", "boolean", "SELECT EXISTS (SELECT FROM users WHERE 'admin' = ANY (roles) AND is_active)"),
+    (
+        "user_of_name(username text)",
+        "TABLE (id uuid, password_hash text)",
+        "SELECT id, password_hash FROM users WHERE lower(username) = lower($1) AND is_active",
+    ),
+    (
+        "user_of_key(prefix text)",
+        """TABLE (key_id uuid, secret_hash bytea, scopes text[], user_id uuid, username text, roles text[], tier text,
+    stale boolean)""",
+        """SELECT k.id, k.secret_hash, k.scopes, u.id, u.username, u.roles, u.tier,
+        k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute'
+    FROM api_keys k JOIN users u ON u.id = k.user_id
+    WHERE k.prefix = $1 AND (k.expires_at IS NULL OR k.expires_at > now()) AND u.is_active""",
+    ),
+)
+
+
+def upgrade() -> None:
+    db = op.get_bind()
+    make_role(db)
+    schema = db.execute(text("SELECT quote_ident(current_schema())")).scalar_one()
+    op.execute(f"GRANT USAGE ON SCHEMA {schema} TO {GATEWAY}")
+    for table, shown in WALLS.items():
+        op.execute(wall(table, shown))
+    for table, rights in GRANTS.items():
+        op.execute(f"GRANT {rights} ON {table} TO {GATEWAY}")
+    for signature, returns, query in WINDOWS:
+        op.execute(window(db, signature, returns, query))
+    # Whoever ends a job writes its event; nobody else writes there.
+    op.execute(f"ALTER FUNCTION jobs_event() SECURITY DEFINER SET search_path = pg_catalog, {schema}, pg_temp")
+
+
+def downgrade() -> None:
+    """The role stays: other databases of the server may use it."""
+    op.execute("ALTER FUNCTION jobs_event() SECURITY INVOKER RESET search_path")
+    for signature, _, _ in WINDOWS:
+        op.execute(f"DROP FUNCTION {signature.split('(')[0]}")
+    for table in GRANTS:
+        op.execute(f"REVOKE ALL ON {table} FROM {GATEWAY}")
+    for table in WALLS:
+        op.execute(no_wall(table))
