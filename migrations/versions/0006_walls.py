@@ -102,11 +102,13 @@ def upgrade() -> None:
         op.execute(window(db, signature, returns, query))
     # Whoever ends a job writes its event; nobody else writes there.
     op.execute(f"ALTER FUNCTION jobs_event() SECURITY DEFINER SET search_path = pg_catalog, {schema}, pg_temp")
+    op.execute("REVOKE ALL ON FUNCTION jobs_event FROM PUBLIC")
 
 
 def downgrade() -> None:
     """The role stays: other databases of the server may use it."""
     op.execute("ALTER FUNCTION jobs_event() SECURITY INVOKER RESET search_path")
+    op.execute("GRANT EXECUTE ON FUNCTION jobs_event TO PUBLIC")
     for signature, _, _ in WINDOWS:
         op.execute(f"DROP FUNCTION {signature.split('(')[0]}")
     for table in GRANTS:
