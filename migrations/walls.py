@@ -63,12 +63,11 @@ def no_wall(table: str) -> str:
     return f"DROP POLICY owners ON {table}; ALTER TABLE {table} DISABLE ROW LEVEL SECURITY;"
 
 
-def window(db: Connection, signature: str, returns: str, query: str) -> str:
+def window(schema: str, signature: str, returns: str, query: str) -> str:
     """A function for the gateway that looks past the wall, with the rights of the tables' owner.
 
-    In plpgsql, because that keeps its plans; the search path is fixed, temporary tables last.
+    In plpgsql, because that keeps its plans; the search path is fixed: the tables' `schema`, temporary tables last.
     """
-    schema = db.execute(text("SELECT quote_ident(current_schema())")).scalar_one()
     rows = returns.startswith("TABLE")
     name = signature.split("(")[0]
     return f"""

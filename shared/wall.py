@@ -7,9 +7,9 @@ taken without naming anybody is shown nobody's rows, whoever had it before.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import asyncpg
 
@@ -32,6 +32,7 @@ class Sight(NamedTuple):
 
 
 NOBODY = Sight()
+Taken: TypeAlias = AbstractAsyncContextManager[asyncpg.Connection]
 _wanted: ContextVar[Sight] = ContextVar("wanted", default=NOBODY)
 
 
@@ -66,18 +67,14 @@ def open_walled(url: str, *, name: str, size: int) -> asyncpg.Pool:
     )
 
 
-@asynccontextmanager
-async def acting_for(pool: asyncpg.Pool, owners: Iterable[str]) -> AsyncIterator[asyncpg.Connection]:
+def acting_for(pool: asyncpg.Pool, owners: Iterable[str]) -> Taken:
     """A connection that is shown the rows of these owners."""
-    async with _taken(pool, Sight(tuple(sorted(set(owners))))) as connection:
-        yield connection
+    return _taken(pool, Sight(tuple(sorted(set(owners)))))
 
 
-@asynccontextmanager
-async def managing_accounts(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
+def managing_accounts(pool: asyncpg.Pool) -> Taken:
     """A connection that is shown all accounts and nobody's jobs: for what admins do to accounts, and nothing else."""
-    async with _taken(pool, Sight(all_accounts=True)) as connection:
-        yield connection
+    return _taken(pool, Sight(all_accounts=True))
 
 
 async def act_for(connection: asyncpg.Connection, owner: str) -> None:

@@ -99,7 +99,7 @@ def upgrade() -> None:
     for table, rights in GRANTS.items():
         op.execute(f"GRANT {rights} ON {table} TO {GATEWAY}")
     for signature, returns, query in WINDOWS:
-        op.execute(window(db, signature, returns, query))
+        op.execute(window(schema, signature, returns, query))
     # Whoever ends a job writes its event; nobody else writes there.
     op.execute(f"ALTER FUNCTION jobs_event() SECURITY DEFINER SET search_path = pg_catalog, {schema}, pg_temp")
     op.execute("REVOKE ALL ON FUNCTION jobs_event FROM PUBLIC")

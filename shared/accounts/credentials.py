@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -15,7 +14,7 @@ from shared.accounts.scopes import scopes_of
 from shared.accounts.tokens import Claims
 from shared.errors import Conflict
 from shared.ids import new_id
-from shared.wall import acting_for
+from shared.wall import Taken, acting_for
 
 MAX_KEYS = 10
 
@@ -155,7 +154,7 @@ class Credentials:
         async with self._of(user_id) as connection:
             return await connection.fetchval(REMOVE_KEY, key_id, user_id) is not None
 
-    def _of(self, user_id: UUID) -> AbstractAsyncContextManager[asyncpg.Connection]:
+    def _of(self, user_id: UUID) -> Taken:
         return acting_for(self._pool, [str(user_id)])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,7 +13,7 @@ import asyncpg
 from shared.accounts.attempts import DELAY
 from shared.errors import Conflict
 from shared.ids import new_id
-from shared.wall import act_for, acting_for, managing_accounts
+from shared.wall import Taken, act_for, acting_for, managing_accounts
 
 COLUMNS = f"""
     id, username, email, full_name, roles, tier, is_active, is_verified, created_at, last_login, metadata,
@@ -163,7 +162,7 @@ class Users:
                 await connection.execute(ABANDON, str(user_id))
         return user_id
 
-    def _of(self, user_id: UUID) -> AbstractAsyncContextManager[asyncpg.Connection]:
+    def _of(self, user_id: UUID) -> Taken:
         return acting_for(self._pool, [str(user_id)])
 
 

@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
 from alembic import command
 from alembic.config import Config
 
-from services.local.postgres import EmbeddedPostgres
+from services.local.postgres import EmbeddedPostgres, find_binaries
 from services.local.stack import ensure_database
 from shared.settings import get_settings
 from shared.wall import ROLE, acting_for, open_walled
@@ -37,7 +38,7 @@ def databases(server: str) -> Iterator[list[str]]:
     yield [ensure_database(server, name) for name in names]
     for name in names:
         execute(server, f"DROP DATABASE {name} WITH (FORCE)")
-    for role in (ROLE, "migrator"):
+    for role in ("gateway", "migrator", ROLE):
         execute(server, f"DROP ROLE IF EXISTS {role}")
 
 
@@ -108,6 +109,23 @@ def test_a_user_that_may_not_is_told_what_the_operator_has_to_run(server: str, m
     assert migrated(migrator) == ""
     execute(migrator, JOB)
     assert (seen(migrator), seen(migrator, "ann")) == (0, 1)
+
+
+def test_compose_gives_the_gateway_a_user_of_its_own(server: str, databases: list[str]) -> None:
+    where = urlsplit(server)
+    environment = {
+        "PATH": f"{find_binaries()}:{os.environ['PATH']}",
+        "PGHOST": where.hostname or "",
+        "PGPORT": str(where.port),
+        "PGPASSWORD": where.password or "",
+        "POSTGRES_USER": where.username or "",
+        "GATEWAY_POSTGRES_PASSWORD": "it's",
+    }
+    subprocess.run([ROOT / "deploy" / "postgres" / "gateway_user.sh"], env=environment, check=True)
+    assert migrated(databases[0]) == ""
+    execute(databases[0], JOB)
+    gateway = databases[0].replace(f"{where.username}:{where.password}", "gateway:it's")
+    assert (seen(gateway), seen(gateway, "ann")) == (0, 1)
 
 
 def test_a_role_that_no_wall_holds_is_refused(server: str, databases: list[str]) -> None:
