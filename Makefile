@@ -8,7 +8,7 @@ BIN := .venv/bin
 LEAN := OMP_WAIT_POLICY=passive MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench house-image-score house-image-train house-avatar-score house-avatar-train clean
+.PHONY: help run test hostile check format bench house-image-score house-image-train house-avatar-score house-avatar-train clean
 
 help: ## list the chores
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -18,6 +18,9 @@ run: .venv/.local ## start everything on this machine and draw PROMPT="…" (ONC
 
 test: .venv/.test check ## lint, types, import contracts and all tests that need no GPU
 	@$(BIN)/python -m pytest
+
+hostile: .venv/.test ## the tests of bad input, counted by group
+	@$(BIN)/python -m pytest -q -m hostile
 
 check: .venv/.test ## lint, types and import contracts
 	$(BIN)/ruff check .

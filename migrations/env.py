@@ -7,7 +7,8 @@ from sqlalchemy import create_engine, pool, text
 
 import shared.accounts.table
 import shared.fleet.table
-import shared.jobs.table  # noqa: F401  (registers the tables)
+import shared.jobs.table
+import shared.webhooks.table  # noqa: F401  (registers the tables)
 from shared.database import Base, sqlalchemy_url
 from shared.settings import get_settings
 

@@ -18,7 +18,6 @@ ALL_ACCOUNTS = "(SELECT current_setting('atelier.all_accounts', true)) = 'on'"
 # The rows of a table that a connection is shown, by what tells whose they are.
 BY_OWNER = f"owner = ANY ({OWNERS})"
 BY_USER = f"user_id::text = ANY ({OWNERS})"
-BY_JOB = "EXISTS (SELECT FROM jobs WHERE jobs.id = job_id)"  # jobs has a wall of its own
 
 CREATE_ROLE = f"""
 DO $$ BEGIN

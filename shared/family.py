@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.webhooks.events import EventName
+
 MAX_SEED = 2**63 - 1
 FILE_DESCRIPTION = (
     "A file: base64, a data URI with base64, an http(s) address that a worker fetches, or `job:<id>/<name>`, a file "
@@ -18,6 +20,15 @@ Priority = Annotated[
     int, Field(ge=0, le=9, description="0 to 9; higher goes first. The header X-Priority does the same.")
 ]
 
+WebhookUrl = Annotated[
+    str | None,
+    Field(exclude=True, min_length=1, max_length=2048, description="Where to POST what becomes of this job (https)."),
+]
+WebhookEvents = Annotated[
+    list[EventName] | None,
+    Field(exclude=True, min_length=1, description="What `webhook_url` is told; left out, how the job ended."),
+]
+
 
 class Schema(BaseModel):
     """Base of every request and reply: unknown fields, NaN and silent conversions are refused."""
@@ -26,9 +37,14 @@ class Schema(BaseModel):
 
 
 class JobInput(Schema):
-    """Fields that every operation's JSON object accepts besides its own."""
+    """Fields that every operation's JSON object accepts besides its own.
+
+    The webhook is the platform's business: it is no part of the input that the row keeps and the runner sees.
+    """
 
     priority: Priority | None = None
+    webhook_url: WebhookUrl = None
+    webhook_events: WebhookEvents = None
 
 
 class FileInput(Schema):

@@ -31,6 +31,7 @@ LISTS = (
     "trusted_proxies",
     "egress_ports",
     "egress_networks",
+    "webhook_schedule",
 )  # separated by commas
 
 
@@ -90,6 +91,22 @@ class Settings(BaseSettings):
     egress_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         (), description="networks (CIDR) that may be asked although they are private"
     )
+
+    # Webhooks (`shared/webhooks/`)
+    public_url: str = Field(
+        "",
+        pattern=r"^(https?://\S*[^/\s])?$",
+        description="where clients reach this API, such as https://api.example.com",
+    )
+    webhook_http: bool = Field(False, description="send events to http:// addresses as well")
+    webhook_seconds: PositiveFloat = Field(15, description="a receiver's time for one try, its whole answer included")
+    webhook_schedule: Annotated[tuple[Annotated[float, Field(ge=0)], ...], NoDecode] = Field(
+        (0, 5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400),
+        min_length=1,
+        description="the pauses before each try, in seconds, separated by commas",
+    )
+    webhook_log_seconds: PositiveFloat = Field(30 * 86_400, description="how long ended deliveries are kept")
+    max_webhooks: PositiveInt = Field(20, description="webhooks an owner may register")
 
     # Limits: 0 means none.
     rate_limits: bool | None = Field(None, description="count requests; left out, where authentication is on")

@@ -38,6 +38,36 @@ for name, value in {"DATABASE_URL": "postgresql://nowhere", "REDIS_URL": "redis:
 os.environ["STORAGE_URL"] = "file:///nonexistent/atelier"
 os.environ["ATELIER_EXTRA_FAMILIES"] = "tests.toys.family"
 
+HOSTILE = {
+    "J": "JSON documents",
+    "N": "numbers, for every numeric field",
+    "H": "headers, waits, malformed HTTP",
+    "P": "paths, ids, names, queries, methods",
+    "R": "more than anybody needs",
+    "F": "forms and files",
+    "I": "pictures",
+    "S": "addresses that lead elsewhere",
+    "T": "tokens, keys, passwords",
+    "W": "webhooks",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if marker := item.get_closest_marker("hostile"):
+            item.user_properties.append(("hostile", marker.args[0]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """With `-m hostile`, the groups and how many tests of each passed."""
+    if config.option.markexpr != "hostile":
+        return
+    terminalreporter.section("bad input by group")
+    for group, title in HOSTILE.items():
+        ended = {outcome: terminalreporter.getreports(outcome) for outcome in ("passed", "failed")}
+        passed, failed = (sum(("hostile", group) in r.user_properties for r in of) for of in ended.values())
+        terminalreporter.line(f"{group}  {title:40} {passed:5} passed {failed:5} failed")
+
 
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

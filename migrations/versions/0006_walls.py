@@ -8,10 +8,10 @@ from __future__ import annotations
 from alembic import op
 from sqlalchemy import text
 
-from migrations.walls import ALL_ACCOUNTS, BY_JOB, BY_OWNER, BY_USER, GATEWAY, OWNERS, make_role, no_wall, wall, window
+from migrations.walls import ALL_ACCOUNTS, BY_OWNER, BY_USER, GATEWAY, OWNERS, make_role, no_wall, wall, window
 
 revision = "0006"
-down_revision = "0002"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
@@ -19,17 +19,27 @@ depends_on = None
 WALLS = {
     "jobs": BY_OWNER,
     "idempotency_keys": BY_OWNER,
-    "deliveries": BY_JOB,
+    "webhooks": BY_OWNER,
+    "webhook_secrets": BY_OWNER,
+    "job_webhooks": BY_OWNER,
+    "deliveries": BY_OWNER,
     "users": f"id::text = ANY ({OWNERS}) OR {ALL_ACCOUNTS}",
     "sessions": BY_USER,
     "api_keys": f"{BY_USER} OR {ALL_ACCOUNTS}",
 }
 
-# What the gateway's statements need and nothing else: workers run jobs and publish results, operators set tiers.
+# What the gateway's statements need and nothing else: workers run jobs and publish results, the coordinator sends
+# what owners are told, operators set tiers.
 GRANTS = {
     "jobs": """SELECT, INSERT (id, owner, family, operation, priority, input, deadline_at, turn),
         UPDATE (state, cancel_requested_at, finished_at, purge_after, purged, deleted_at)""",
     "idempotency_keys": "SELECT, INSERT, DELETE",
+    "webhooks": """SELECT, DELETE, INSERT (id, owner, url, events, description),
+        UPDATE (url, events, description, updated_at, disabled_at, disabled_reason)""",
+    "webhook_secrets": "SELECT, DELETE, INSERT (id, owner, webhook_id, secret), UPDATE (expires_at)",
+    "job_webhooks": "SELECT, DELETE, INSERT (job_id, owner, url, events)",
+    "deliveries": """SELECT, DELETE, INSERT (owner, webhook_id, type, destination, data),
+        UPDATE (state, finished_at, lease_until, next_at, tries_before)""",
     "users": """SELECT, DELETE, UPDATE (password_hash, last_login),
         INSERT (id, username, email, full_name, password_hash, roles, is_verified, tier)""",
     "sessions": "SELECT, DELETE, UPDATE (refresh_id), INSERT (id, user_id, refresh_id, expires_at)",
@@ -71,6 +81,12 @@ WINDOWS = (
         """SELECT coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
         FROM jobs WHERE state = 'queued'""",
     ),
+    (
+        "deliveries_due()",
+        "TABLE (pending bigint, late float8)",
+        """SELECT count(*), coalesce(extract(epoch FROM now() - min(next_at)), 0)::float8
+        FROM deliveries WHERE state = 'pending' AND next_at <= now()""",
+    ),
     ("has_admin()", "boolean", "SELECT EXISTS (SELECT FROM users WHERE 'admin' = ANY (roles) AND is_active)"),
     (
         "user_of_name(username text)",
@@ -100,7 +116,7 @@ def upgrade() -> None:
         op.execute(f"GRANT {rights} ON {table} TO {GATEWAY}")
     for signature, returns, query in WINDOWS:
         op.execute(window(schema, signature, returns, query))
-    # Whoever ends a job writes its event; nobody else writes there.
+    # Whoever moves a job writes its events, whatever rights there are to deliveries besides.
     op.execute(f"ALTER FUNCTION jobs_event() SECURITY DEFINER SET search_path = pg_catalog, {schema}, pg_temp")
     op.execute("REVOKE ALL ON FUNCTION jobs_event FROM PUBLIC")
 

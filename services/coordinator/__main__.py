@@ -8,6 +8,7 @@ from services.coordinator.dispatcher import Dispatcher
 from services.coordinator.janitor import Janitor
 from services.coordinator.loop import Loop
 from services.coordinator.reaper import Reaper
+from services.coordinator.webhook_sender import WebhookSender
 from shared.database import open_database
 from shared.events import EventPublisher
 from shared.logging import configure_logging, get_logger
@@ -28,6 +29,7 @@ def main() -> None:
     loops = [
         Loop("reaper", settings.reap_seconds, Reaper(settings, known, engine, events).round),
         Loop("janitor", 6 * settings.reap_seconds, Janitor(settings, engine, storage).round),
+        WebhookSender(settings),
     ]
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: dispatcher.stop())

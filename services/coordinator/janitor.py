@@ -1,4 +1,4 @@
-"""Removes what nobody may use any more: results past their time (T12, two phases), lost attempts, keys, sessions."""
+"""Removes what nobody may use any more: results past their time (T12, two phases), lost attempts, old records."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from shared.jobs.artifacts import attempt_prefix, job_prefix
 from shared.jobs.upkeep import finished_with_orphans, forget_keys, mark_for_purge, marked, purge_done
 from shared.settings import Settings
 from shared.storage.interface import Storage
+from shared.webhooks.outbox import forget_old
 
 DAY = 86_400.0  # seconds after which what a killed writer left half-written is nobody's
 
@@ -28,6 +29,7 @@ class Janitor:
             forget_keys(connection, self._settings.idempotency_seconds)
             forget_stopped(connection)
             forget_ended(connection)
+            forget_old(connection, self._settings.webhook_log_seconds)
         self._purge()
         self._collect_orphans()
         self._storage.sweep(DAY)

@@ -27,6 +27,7 @@ from services.gateway.middleware import RequestCounts, RequestIds, SyncBasePath
 from services.gateway.models.endpoints import models_router
 from services.gateway.results import endpoints as results
 from services.gateway.version import PLATFORM_VERSION
+from services.gateway.webhooks import endpoints as webhooks
 from shared.errors import Unavailable
 from shared.family import Family
 from shared.settings import Settings
@@ -59,6 +60,7 @@ def make_app(settings: Settings, families: dict[str, Family]) -> FastAPI:
         results.router,
         models_router(families),
         metrics.router,
+        webhooks.router,
     ):
         app.include_router(router)
     app.include_router(auth.router, include_in_schema=settings.enable_auth)  # where it is off they answer that it is

@@ -35,6 +35,9 @@ from shared.jobs.submissions import Limits, Submitter
 from shared.settings import Settings
 from shared.storage.open import open_storage
 from shared.wall import open_walled
+from shared.webhooks.history import Deliveries
+from shared.webhooks.registry import Webhooks
+from shared.webhooks.targets import Targets
 
 
 @asynccontextmanager
@@ -64,6 +67,9 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
         counters=Counters(),
         accounts=_accounts(settings, read_pool),
         limiter=Limiter(settings.redis_url) if settings.limits_requests else None,
+        targets=Targets(settings),
+        webhooks=Webhooks(read_pool, settings.max_webhooks),
+        deliveries=Deliveries(read_pool),
     )
     state.waiting.start()
     await state.storage_watch.start()

@@ -19,6 +19,9 @@ from shared.jobs.queries import JobQueries
 from shared.jobs.submissions import Submitter
 from shared.settings import Settings
 from shared.storage.interface import Storage
+from shared.webhooks.history import Deliveries
+from shared.webhooks.registry import Webhooks
+from shared.webhooks.targets import Targets
 
 
 @dataclass(slots=True)
@@ -40,4 +43,7 @@ class GatewayState:
     counters: Counters
     accounts: Accounts | None  # None while authentication is off
     limiter: Limiter | None  # None while requests are not limited
+    targets: Targets
+    webhooks: Webhooks
+    deliveries: Deliveries
     draining: bool = False

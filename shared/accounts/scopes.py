@@ -7,12 +7,13 @@ from collections.abc import Iterable
 SCOPES = {
     "jobs:read": "follow own jobs and collect their results",
     "jobs:write": "submit, cancel and delete own jobs",
+    "webhooks:manage": "register own webhooks and read their secrets",
     "ops:read": "metrics and the state of the platform",
     "logs:read": "the platform's log files",
     "models:manage": "download, load and remove models",
     "accounts:manage": "see and delete accounts",
 }
-ROLES = {"user": frozenset({"jobs:read", "jobs:write"}), "admin": frozenset(SCOPES)}
+ROLES = {"user": frozenset({"jobs:read", "jobs:write", "webhooks:manage"}), "admin": frozenset(SCOPES)}
 
 
 def scopes_of(roles: Iterable[str]) -> frozenset[str]:

@@ -14,6 +14,7 @@ from shared.accounts.attempts import DELAY
 from shared.errors import Conflict
 from shared.ids import new_id
 from shared.wall import Taken, act_for, acting_for, managing_accounts
+from shared.webhooks.registry import forget_owner
 
 COLUMNS = f"""
     id, username, email, full_name, roles, tier, is_active, is_verified, created_at, last_login, metadata,
@@ -159,6 +160,7 @@ class Users:
                 raise Conflict("This is the last admin; make another one first.", details={"field": "name"})
             if user_id is not None:
                 await act_for(connection, str(user_id))
+                await forget_owner(connection, str(user_id))
                 await connection.execute(ABANDON, str(user_id))
         return user_id
 

@@ -37,6 +37,7 @@ class Answer:
     """What a server said. `chunks` reads the body once, as it is asked for; it raises EgressError."""
 
     status: int
+    retry_after: str | None
     chunks: Iterator[bytes]
 
 
@@ -68,7 +69,7 @@ class Egress:
             with self._asked("GET", place, {"Accept": "*/*"}, None, deadline) as response:
                 target = _header(response, b"location")
                 if response.status not in REDIRECTS or target is None:
-                    yield Answer(response.status, _chunks(response, limit, place))
+                    yield _answer(response, limit, place)
                     return
                 place = self._redirected(place, target)
         raise _failed(place, "too many redirects", transient=False)
@@ -78,7 +79,7 @@ class Egress:
         """The answer, of at most `limit` bytes; a redirect is an answer like any other. Raises EgressError."""
         place = parse_url(url, self._ports)
         with self._asked("POST", place, headers, content, time.monotonic() + self._seconds) as response:
-            yield Answer(response.status, _chunks(response, limit, place))
+            yield _answer(response, limit, place)
 
     @contextmanager
     def _asked(
@@ -108,6 +109,11 @@ class Egress:
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         return self._own_tls or httpcore2.default_ssl_context()
+
+
+def _answer(response: httpcore2.Response, limit: int, place: httpx2.URL) -> Answer:
+    wait = _header(response, b"retry-after")
+    return Answer(response.status, wait.decode("latin-1") if wait else None, _chunks(response, limit, place))
 
 
 def _chunks(response: httpcore2.Response, limit: int, place: httpx2.URL) -> Iterator[bytes]:

@@ -18,6 +18,7 @@ import asyncpg
 
 from shared.errors import AtelierError, Conflict, IdempotencyMismatch, QueueFull, RateLimited, Unavailable
 from shared.wall import acting_for
+from shared.webhooks.registry import JobTarget, add_to_jobs
 
 MAX_BATCH = 256
 OWNER_LOCK, FAMILY_LOCK = 1, 2
@@ -74,6 +75,7 @@ class Submission:
     deadline: float
     key: str | None = None
     fingerprint: bytes | None = None
+    webhook: JobTarget | None = None
     outcome: asyncio.Future[Receipt] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
@@ -256,6 +258,8 @@ class _Round:
     async def _insert(self, admitted: list[Submission]) -> None:
         rows = [(s.id, s.owner, s.family, s.operation, s.priority, s.input, s.deadline) for s in admitted]
         await self._db.execute(INSERT, *_columns(rows))
+        if targets := [(s.id, s.owner, s.webhook) for s in admitted if s.webhook is not None]:
+            await add_to_jobs(self._db, targets)
 
 
 def _take(room: dict[str, int], name: str) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, SmallInteger, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, Index, SmallInteger, Text, text
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -96,14 +96,3 @@ class IdempotencyKey(Base):
     created_at: Mapped[datetime] = mapped_column(Time, server_default=NOW)
 
     __table_args__ = (Index("idempotency_keys_age", "created_at"),)
-
-
-class Delivery(Base):
-    """One event for each terminal job, inserted by the transaction that ended it (a trigger on `jobs`)."""
-
-    __tablename__ = "deliveries"
-
-    event_id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
-    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), unique=True)
-    state: Mapped[str] = mapped_column(Text)
-    created_at: Mapped[datetime] = mapped_column(Time, server_default=NOW)

@@ -24,6 +24,7 @@ feff::1 ff02::1 ff0e::1 100::1
 GOOD = "1.1.1.1 8.8.8.8 93.184.216.34 172.32.0.1 192.0.1.1 168.63.129.17 2606:4700::1111 2a00:1450::1 ::ffff:8.8.8.8"
 
 
+@pytest.mark.hostile("S")
 @pytest.mark.parametrize("text", BAD.split())
 def test_an_address_that_leads_inside_is_bad(text: str) -> None:
     assert not is_allowed(ip_address(text))
@@ -49,6 +50,7 @@ SPELLINGS = """
 """
 
 
+@pytest.mark.hostile("S")
 @pytest.mark.parametrize("host", SPELLINGS.split())
 def test_no_spelling_of_a_host_leads_inside(host: str) -> None:
     with pytest.raises((BadUrl, FetchFailed)) as caught, Egress(seconds=10).get(f"http://{host}/", 100):
@@ -93,6 +95,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.hostile("S")
 @pytest.mark.parametrize("name", SHAPES)
 def test_an_address_of_bad_shape_is_refused_without_an_echo(name: str) -> None:
     with pytest.raises(BadUrl) as caught:

@@ -95,6 +95,7 @@ def test_https_asks_for_the_name_and_checks_it(behaviours: dict[str, Any], tmp_p
     assert len(server.asked) == 1
 
 
+@pytest.mark.hostile("S")
 @pytest.mark.parametrize(
     "found",
     [[INSIDE], [OUTSIDE, INSIDE], [INSIDE, OUTSIDE], [OUTSIDE, "::1"], ["::ffff:127.0.0.1"], ["169.254.169.254"], []],
@@ -105,6 +106,7 @@ def test_one_bad_address_is_enough(outside: Server, inside: Server, found: list[
     assert outside.asked == inside.asked == []
 
 
+@pytest.mark.hostile("S")
 def test_a_name_that_changes_its_mind_leads_nowhere_else(outside: Server, inside: Server) -> None:
     names = Names([OUTSIDE], [INSIDE])
     client, url = egress(outside, names), f"http://rebound.example:{outside.port}/"
@@ -114,6 +116,7 @@ def test_a_name_that_changes_its_mind_leads_nowhere_else(outside: Server, inside
     assert inside.asked == []
 
 
+@pytest.mark.hostile("S")
 def test_a_redirect_is_resolved_and_checked_anew(outside: Server, inside: Server, behaviours: dict[str, Any]) -> None:
     behaviours["/moved"] = redirect("/")
     names = Names([OUTSIDE], [INSIDE])
@@ -131,6 +134,7 @@ def test_redirects_are_followed(outside: Server, behaviours: dict[str, Any], sta
     assert hosts == ["first.example", "first.example", "other.example", "third.example"]
 
 
+@pytest.mark.hostile("S")
 @pytest.mark.parametrize(
     "location",
     [
@@ -150,6 +154,7 @@ def test_redirects_to_bad_places_are_refused(outside: Server, behaviours: dict[s
     assert not refused(egress(outside), f"http://a.example:{outside.port}/moved").transient
 
 
+@pytest.mark.hostile("S")
 @pytest.mark.parametrize(("length", "works"), [(3, True), (4, False)])
 def test_three_redirects_are_the_most(outside: Server, behaviours: dict[str, Any], length: int, works: bool) -> None:
     for number in range(length):
@@ -171,6 +176,7 @@ def test_a_post_follows_no_redirect_and_sends_what_it_is_given(outside: Server, 
     assert headers["Host"] == f"a.example:{outside.port}"
 
 
+@pytest.mark.hostile("S")
 @pytest.mark.parametrize("method", ["get", "post"])
 def test_a_bad_shape_is_refused_before_anything_is_sent(outside: Server, method: str) -> None:
     client, url = egress(outside), f"http://u:p@a.example:{outside.port}/"
@@ -179,12 +185,14 @@ def test_a_bad_shape_is_refused_before_anything_is_sent(outside: Server, method:
     assert outside.asked == []
 
 
+@pytest.mark.hostile("S")
 def test_a_size_that_is_announced_is_refused_before_it_is_read(outside: Server, behaviours: dict[str, Any]) -> None:
     behaviours["/"] = reply(b"x" * 10, **{"Content-Length": "1000000"})
     with pytest.raises(BadAnswer, match="larger than 100000 bytes"):
         fetch(egress(outside), f"http://a.example:{outside.port}/")
 
 
+@pytest.mark.hostile("S")
 def test_a_size_that_is_not_announced_is_counted(outside: Server, behaviours: dict[str, Any]) -> None:
     behaviours["/"] = endless
     client, seen = egress(outside), 0
@@ -199,6 +207,7 @@ def test_the_limit_itself_is_allowed(outside: Server, behaviours: dict[str, Any]
     assert fetch(egress(outside), f"http://a.example:{outside.port}/") == (200, bytes(LIMIT))
 
 
+@pytest.mark.hostile("S")
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "identity, gzip", "deflate"])
 def test_a_compressed_answer_is_refused(outside: Server, behaviours: dict[str, Any], encoding: str) -> None:
     bomb = gzip.compress(bytes(10_000_000))
@@ -215,6 +224,7 @@ DRIPS = {
 }
 
 
+@pytest.mark.hostile("S")
 @pytest.mark.parametrize("where", DRIPS)
 def test_a_slow_drip_does_not_outlast_the_time(outside: Server, behaviours: dict[str, Any], where: str) -> None:
     drops: list[bytes] = []
@@ -223,6 +233,7 @@ def test_a_slow_drip_does_not_outlast_the_time(outside: Server, behaviours: dict
     assert len(drops) < 50, "five seconds of them, by the server's clock"
 
 
+@pytest.mark.hostile("S")
 def test_redirects_share_the_time(outside: Server, behaviours: dict[str, Any]) -> None:
     asked: list[str] = []
 
@@ -236,6 +247,7 @@ def test_redirects_share_the_time(outside: Server, behaviours: dict[str, Any]) -
     assert len(asked) <= 2, "with 0.6 s for each of them all four would have been asked for"
 
 
+@pytest.mark.hostile("S")
 def test_a_handshake_that_does_not_begin_ends_in_time() -> None:
     with socket.create_server((OUTSIDE, 0)) as silent:
         port = silent.getsockname()[1]
@@ -243,6 +255,7 @@ def test_a_handshake_that_does_not_begin_ends_in_time() -> None:
         assert refused(client, f"https://a.example:{port}/").transient
 
 
+@pytest.mark.hostile("S")
 @pytest.mark.parametrize(
     "sent",
     [
@@ -260,6 +273,7 @@ def test_a_broken_answer_fails_like_all_others(outside: Server, behaviours: dict
     assert refused(egress(outside), f"http://a.example:{outside.port}/").transient
 
 
+@pytest.mark.hostile("S")
 @pytest.mark.parametrize(
     ("error", "transient"),
     [
@@ -281,6 +295,7 @@ def test_the_next_address_is_tried_when_one_is_silent(outside: Server) -> None:
     assert fetch(client, f"http://a.example:{outside.port}/") == (200, b"hello")
 
 
+@pytest.mark.hostile("S")
 def test_proxies_and_passwords_of_the_environment_are_ignored(
     outside: Server, inside: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

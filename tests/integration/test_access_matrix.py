@@ -53,7 +53,21 @@ TABLE = {
     "HEAD /results/{job_id}/files/{name:path}": "jobs:read",
     "POST /jobs/{job_id}/cancel": "jobs:write",
     "DELETE /jobs/{job_id}": "jobs:write",
+    "POST /webhooks": "webhooks:manage",
+    "GET /webhooks": "webhooks:manage",
+    "GET /webhooks/{webhook_id}": "webhooks:manage",
+    "PATCH /webhooks/{webhook_id}": "webhooks:manage",
+    "DELETE /webhooks/{webhook_id}": "webhooks:manage",
+    "GET /webhooks/{webhook_id}/secret": "webhooks:manage",
+    "POST /webhooks/{webhook_id}/rotate-secret": "webhooks:manage",
+    "POST /webhooks/{webhook_id}/test": "webhooks:manage",
+    "GET /webhooks/{webhook_id}/deliveries": "webhooks:manage",
+    "POST /webhooks/{webhook_id}/deliveries/{event_id}/redeliver": "webhooks:manage",
+    "POST /webhooks/{webhook_id}/redeliver": "webhooks:manage",
 } | {f"POST {path}": "jobs:write" for family in families().values() for op in family.operations for path in op.paths}
+
+# Where an empty object is refused before anybody looks whose it is.
+BODIES = {"POST /webhooks/{webhook_id}/redeliver": b'{"since": "2026-01-01T00:00:00Z"}'}
 
 MODELS = """
 INSERT INTO models (family, kind, name, title, reported_by)
@@ -105,12 +119,19 @@ class World:
         )
         return job_id
 
-    def ask(self, route: str, caller: str, job_id: str = "") -> httpx.Response:
-        """The route, as this caller; an empty body where one is expected."""
+    def webhook(self) -> str:
+        """A fresh webhook of the owner's."""
+        made = self.client.post("/webhooks", json={"url": "https://example.com"}, headers=self.headers["owner"])
+        return str(made.json()["id"])
+
+    def ask(self, route: str, caller: str, subject: str = "") -> httpx.Response:
+        """The route, as this caller, for this job or webhook; an empty body where one is expected."""
         method, path = route.split(" ")
-        path = path.replace("{job_id}", job_id).replace("{name:path}", "manifest.json")
+        path = path.replace("{job_id}", subject).replace("{name:path}", "manifest.json")
+        path = path.replace("{webhook_id}", subject).replace("{event_id}", str(new_id()))
         path = path.replace("{key_id}", str(new_id())).replace("{name}", "nobody-here")
-        body = {"content": b"{}"} if method in ("POST", "PUT") else {}
+        sent = BODIES.get(route, b"{}") if method in ("POST", "PUT", "PATCH") else None
+        body = {"content": sent} if sent is not None else {}
         headers = self.headers[caller] | ({"Content-Type": "application/json"} if body else {})
         return self.client.request(method, path, headers=headers, **body)  # type: ignore[arg-type]
 
@@ -189,7 +210,7 @@ def expected(need: str, caller: str) -> set[int]:
         return {403} if caller in KEYS else set()
     if need == "ops:read":
         return set() if caller in ADMINS else {403}
-    if need == "jobs:write" and caller == "owner's reading key":
+    if need in ("jobs:write", "webhooks:manage") and caller == "owner's reading key":
         return {403}
     return set()
 
@@ -200,10 +221,16 @@ def test_who_may_do_what(world: World, route: str, caller: str) -> None:
     if (route, caller) in {("POST /auth/logout", name) for name in CALLERS if name not in STRANGERS | KEYS}:
         pytest.skip("it would end the session that the other rows use; test_accounts.py has it")
     ends = route.startswith("DELETE") or route.endswith("/files/{name:path}") or "/results/" in route
-    job_id = world.job("completed" if ends else "queued") if "{job_id}" in route else ""
+    subject = ""
+    if "{job_id}" in route:
+        subject = world.job("completed" if ends else "queued")
+    elif "{webhook_id}" in route:
+        subject = world.webhook()
     if route.endswith("/events"):
-        world.client.post(f"/jobs/{job_id}/cancel", headers=world.headers["owner"])  # else the stream goes on
-    answer = world.ask(route, caller, job_id)
+        world.client.post(f"/jobs/{subject}/cancel", headers=world.headers["owner"])  # else the stream goes on
+    answer = world.ask(route, caller, subject)
+    if "{webhook_id}" in route:
+        world.ask("DELETE /webhooks/{webhook_id}", "owner", subject)
     assert answer.status_code < 500, answer.text
     if refusal := expected(TABLE[route], caller):
         assert answer.status_code in refusal
@@ -213,7 +240,7 @@ def test_who_may_do_what(world: World, route: str, caller: str) -> None:
     assert answer.status_code != 403
     if TABLE[route] != PUBLIC:
         assert answer.status_code != 401
-    if job_id and caller in ADMINS | {"other owner"}:
+    if subject and caller in ADMINS | {"other owner"}:
         unknown = world.ask(route, caller, str(new_id()))
         assert (answer.status_code, _body(answer)) == (unknown.status_code, _body(unknown)) == (404, _body(unknown))
 

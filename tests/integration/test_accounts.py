@@ -75,6 +75,7 @@ def test_registering_signs_in(client: httpx.Client) -> None:
     assert "hash" not in str(profile)
 
 
+@pytest.mark.hostile("T")
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -113,6 +114,7 @@ def test_a_name_and_an_address_are_taken_once_whatever_their_case(client: httpx.
     assert [answer.json()["details"]["field"] for answer in (name, address)] == ["username", "email"]
 
 
+@pytest.mark.hostile("T")
 def test_wrong_name_and_wrong_password_read_alike(client: httpx.Client, person: Person) -> None:
     answers = [
         client.post("/auth/login", json={"username": name, "password": "Wrong-Horse-7"})
@@ -142,6 +144,7 @@ def test_failures_slow_down_one_account_and_address_only(
     assert client.get("/auth/profile", headers=person.headers).json()["user"]["failed_attempts"] == 0
 
 
+@pytest.mark.hostile("T")
 def test_many_guesses_at_once_are_no_more_than_one_after_the_other(served: Platform, person: Person) -> None:
     def guess(_: int) -> int:
         body = {"username": person.name, "password": "Wrong-Horse-7"}
@@ -203,6 +206,7 @@ def test_a_refresh_token_serves_once(client: httpx.Client, person: Person) -> No
     assert stolen.status_code == 401
 
 
+@pytest.mark.hostile("T")
 def test_one_kind_of_token_is_not_taken_for_the_other(client: httpx.Client, person: Person) -> None:
     access, refresh = person.tokens["access_token"], person.tokens["refresh_token"]
     assert client.get("/auth/profile", headers={"Authorization": f"Bearer {refresh}"}).status_code == 401
@@ -254,6 +258,7 @@ def test_there_are_at_most_ten_keys_however_many_are_asked_for_at_once(served: P
     assert found == [201] * 10 + [409] * 4
 
 
+@pytest.mark.hostile("T")
 def test_two_credentials_must_be_one_persons(client: httpx.Client, person: Person) -> None:
     other = register(client, next(names))
     mixed = person.headers | {"X-API-Key": other.key()["api_key"]}
@@ -280,12 +285,14 @@ def test_the_body_may_carry_the_credential(client: httpx.Client, person: Person)
     assert mixed.status_code == 401
 
 
+@pytest.mark.hostile("T")
 def test_the_address_carries_no_credential(client: httpx.Client, person: Person) -> None:
     key = person.key()["api_key"]
     for name in ("token", "api_key", "access_token"):
         assert client.get("/auth/profile", params={name: key}).status_code == 401
 
 
+@pytest.mark.hostile("T")
 def test_a_form_is_not_read_before_its_sender_is_known(client: httpx.Client) -> None:
     refused = client.post("/toys/stamp", files={"picture": ("p.png", b"\x89PNG\r\n\x1a\n", "image/png")})
     assert (refused.status_code, refused.json()["message"]) == (401, "Authentication required")

@@ -139,6 +139,7 @@ TEXTS: dict[str, Any] = {
 }
 
 
+@pytest.mark.hostile("F")
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_text_that_is_no_file_is_refused_by_name_and_leaves_nothing(
     platform: Platform, kept: Kept, name: str
@@ -149,12 +150,14 @@ def test_a_text_that_is_no_file_is_refused_by_name_and_leaves_nothing(
     assert len(message) < 200
 
 
+@pytest.mark.hostile("F")
 @pytest.mark.parametrize("more", [1, 3, 1000])
 def test_a_text_that_is_too_large_is_refused(platform: Platform, kept: Kept, more: int) -> None:
     before = kept.snapshot()
     refused(platform, post(platform, encoded(long_picture(MAX_PICTURE + more))), kept, before, status=413)
 
 
+@pytest.mark.hostile("F")
 @pytest.mark.parametrize(
     "body",
     [
@@ -203,6 +206,7 @@ def test_an_artifact_is_copied_and_outlives_its_job(platform: Platform, kept: Ke
     assert [file.read_bytes() for file in kept.files(second)] == [PNG]
 
 
+@pytest.mark.hostile("F")
 def test_jobs_that_give_no_file_are_told_alike(platform: Platform, kept: Kept) -> None:
     done, foreign, purged = play(platform), play(platform), play(platform)
     kept.execute("UPDATE jobs SET owner = 'somebody else' WHERE id = %s", foreign)
@@ -218,6 +222,7 @@ def test_jobs_that_give_no_file_are_told_alike(platform: Platform, kept: Kept) -
     platform.finished(running)
 
 
+@pytest.mark.hostile("F")
 def test_an_artifact_must_be_a_file_of_the_field(platform: Platform, kept: Kept) -> None:
     job_id = accepted(post(platform, encoded(PNG), files=1, size=MAX_PICTURE + 1))
     platform.finished(job_id)
@@ -226,6 +231,7 @@ def test_an_artifact_must_be_a_file_of_the_field(platform: Platform, kept: Kept)
     refused(platform, post(platform, f"job:{job_id}/file_0.bin"), kept, before, status=413)
 
 
+@pytest.mark.hostile("F")
 def test_an_artifact_that_is_not_what_its_manifest_says_is_not_taken(platform: Platform, kept: Kept) -> None:
     job_id = play(platform)
     (file,) = [path for path in kept.everything(job_id) if path.suffix == ".bin"]
@@ -264,6 +270,7 @@ def failed(platform: Platform, address: str) -> tuple[str, int, str]:
     return ended["error"]["code"], ended["attempt"], ended["error"]["message"]
 
 
+@pytest.mark.hostile("F")
 def test_an_address_that_may_not_be_asked_fails_the_job_at_once(
     platform: Platform, kept: Kept, web: Server, inside: Server
 ) -> None:
@@ -282,6 +289,7 @@ def test_an_address_that_may_not_be_asked_fails_the_job_at_once(
         assert "s3cr3t" not in log.read_text()
 
 
+@pytest.mark.hostile("F")
 @pytest.mark.parametrize(
     ("behaviour", "code", "said"),
     [

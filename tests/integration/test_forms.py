@@ -98,6 +98,7 @@ def test_a_client_that_waits_gets_the_reply(platform: Platform, path: str, heade
     assert (answer.status_code, answer.json()["said"]) == (200, "seen")
 
 
+@pytest.mark.hostile("F")
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_bad_request_is_refused_by_name_and_leaves_nothing(platform: Platform, kept: Kept, name: str) -> None:
     refused, before = REFUSED[name], kept.snapshot()
@@ -121,6 +122,7 @@ def upload(platform: Platform, sent: bytes, announced: int) -> socket.socket:
     return connection
 
 
+@pytest.mark.hostile("F")
 def test_too_large_a_form_is_refused_before_all_of_it_is_there(platform: Platform, kept: Kept) -> None:
     before = kept.snapshot()
     with upload(platform, form(picture(bytes(MAX_PICTURE + 1_100_000)))[:-100], 10**12) as connection:
@@ -135,6 +137,7 @@ def refusals(platform: Platform) -> float:
     return sum(float(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name))
 
 
+@pytest.mark.hostile("F")
 def test_a_client_that_goes_away_in_the_middle_leaves_nothing(platform: Platform, kept: Kept) -> None:
     before, refused = kept.snapshot(), refusals(platform)
     upload(platform, GOOD[:300], len(GOOD)).close()
@@ -159,6 +162,7 @@ def test_one_key_and_form_make_one_job_with_one_file(platform: Platform, kept: K
     assert {file.parts[-3] for file in kept.files()} <= kept.jobs()
 
 
+@pytest.mark.hostile("F")
 @pytest.mark.parametrize(
     "other",
     [form(picture(JPEG), config()), form(picture(), config(b"{}")), form(picture(PNG, "other.png"), config())],
@@ -214,6 +218,7 @@ def cut_short(file: Path) -> None:
     file.write_bytes(PNG[:-1])
 
 
+@pytest.mark.hostile("F")
 @pytest.mark.parametrize(
     ("harm", "said"),
     [(vanish, "cannot be read"), (other_bytes, "as it was accepted"), (cut_short, "as it was accepted")],

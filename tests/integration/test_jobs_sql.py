@@ -17,7 +17,8 @@ from sqlalchemy.exc import IntegrityError
 
 import shared.accounts.table
 import shared.fleet.table
-import shared.jobs.table  # noqa: F401
+import shared.jobs.table
+import shared.webhooks.table  # noqa: F401
 from shared.database import Base, open_database
 from shared.errors import AtelierError, RateLimited
 from shared.ids import new_id
@@ -27,6 +28,7 @@ from shared.jobs.queries import JobQueries
 from shared.jobs.submissions import Limits, Receipt, Submission, Submitter
 from shared.jobs.upkeep import Budget, expire, mark_for_purge, marked, reap_expired, reap_worker
 from shared.wall import open_walled
+from shared.webhooks.events import ENDS
 
 T = TypeVar("T")
 UNLIMITED = Limits(0, 0)
@@ -43,7 +45,11 @@ def engine(database_url: str) -> Iterator[Engine]:
 @pytest.fixture(autouse=True)
 def _empty(engine: Engine) -> None:
     with engine.begin() as db:
-        db.execute(text("TRUNCATE jobs, idempotency_keys, deliveries, workers, models"))
+        db.execute(
+            text(
+                "TRUNCATE jobs, idempotency_keys, webhooks, webhook_secrets, job_webhooks, deliveries, workers, models"
+            )
+        )
 
 
 @pytest.fixture
@@ -302,6 +308,11 @@ def test_a_row_that_postgres_refuses_does_not_take_its_batch_with_it(engine: Eng
 
 
 def test_every_ended_job_has_one_event(engine: Engine, gateway: Any) -> None:
+    with engine.begin() as db:
+        db.execute(
+            text("INSERT INTO webhooks (id, owner, url, events) VALUES (:id, 'ann', 'https://x.example', :events)"),
+            {"id": new_id(), "events": list(ENDS)},
+        )
     jobs = [r.job_id for r in submit_all(gateway, *[{}] * 3)]
     with engine.begin() as db:
         done = claim(db, jobs[0], "w/1", 60)
@@ -309,8 +320,13 @@ def test_every_ended_job_has_one_event(engine: Engine, gateway: Any) -> None:
         Attempt(jobs[0], done.attempt, "w/1").publish(db, {}, [], 60)
         db.execute(text("UPDATE jobs SET deadline_at = now() - interval '1 s' WHERE id = :id"), {"id": jobs[1]})
         expire(db, 60)
-        events = db.execute(text("SELECT job_id, state FROM deliveries")).all()
-    assert sorted(events) == sorted([(jobs[0], "completed"), (jobs[1], "expired")])
+        events = db.execute(text("SELECT job_id, type FROM deliveries")).all()
+    assert sorted(events) == sorted([(jobs[0], "job.completed"), (jobs[1], "job.expired")])
+    with pytest.raises(IntegrityError, match="deliveries_once"), engine.begin() as db:
+        db.execute(
+            text("""INSERT INTO deliveries (owner, webhook_id, job_id, type, data, destination)
+            SELECT owner, webhook_id, job_id, type, data, destination FROM deliveries LIMIT 1""")
+        )
 
 
 def test_reads_that_share_a_statement_give_each_owner_only_its_own(engine: Engine, gateway: Any) -> None:

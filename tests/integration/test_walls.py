@@ -18,7 +18,8 @@ from sqlalchemy.exc import ProgrammingError
 
 import shared.accounts.table
 import shared.fleet.table
-import shared.jobs.table  # noqa: F401
+import shared.jobs.table
+import shared.webhooks.table  # noqa: F401
 from services.gateway.app import make_app
 from shared import wall
 from shared.accounts.users import Users
@@ -43,7 +44,11 @@ ROWS = {
         VALUES (:job, :owner, 'toy', 'toy.play', '{}', 1)""",
     "idempotency_keys": """INSERT INTO idempotency_keys (owner, key, fingerprint, job_id)
         VALUES (:owner, 'key', 'a fingerprint', :job)""",
-    "deliveries": "INSERT INTO deliveries (job_id, state) VALUES (:job, 'completed')",
+    "webhooks": "INSERT INTO webhooks (id, owner, url, events) VALUES (:job, :owner, 'https://x.example', '{}')",
+    "webhook_secrets": "INSERT INTO webhook_secrets (id, owner, secret) VALUES (:job, :owner, 'a secret')",
+    "job_webhooks": "INSERT INTO job_webhooks (job_id, owner, url, events) VALUES (:job, :owner, 'https://x', '{}')",
+    "deliveries": """INSERT INTO deliveries (owner, job_id, url, type, destination, data)
+        VALUES (:owner, :job, 'https://x.example', 'job.completed', 'x.example', '{}')""",
     "sessions": """INSERT INTO sessions (id, user_id, refresh_id, expires_at)
         VALUES (:job, :owner, :job, now() + interval '1 day')""",
     "api_keys": """INSERT INTO api_keys (id, user_id, prefix, secret_hash, name, scopes)
@@ -143,8 +148,9 @@ def test_no_row_is_made_for_another_owner(gateway_db: Connection, table: str, ch
         "UPDATE jobs SET owner = owner",
         "INSERT INTO jobs (id, owner, attempt) VALUES (:job, :owner, 1)",
         "DELETE FROM jobs",
-        "SELECT FROM deliveries",
-        "INSERT INTO deliveries (job_id, state) VALUES (:job, 'completed')",
+        "UPDATE deliveries SET tries = 0",
+        "UPDATE deliveries SET response = ''",
+        "INSERT INTO deliveries (owner, job_id) VALUES (:owner, :job)",
         "UPDATE users SET roles = '{admin}'",
         "UPDATE users SET tier = 'enterprise'",
         "UPDATE api_keys SET scopes = '{}'",
@@ -244,7 +250,7 @@ def test_a_user_of_the_gateways_own_cannot_step_out_of_its_role(login_url: str, 
             cursor.execute(before)
             cursor.execute("SELECT count(*) FROM jobs")
             assert cursor.fetchone() == (0,)
-            for statement in ("SET ROLE atelier", "SET SESSION AUTHORIZATION atelier", "SELECT FROM deliveries"):
+            for statement in ("SET ROLE atelier", "SET SESSION AUTHORIZATION atelier", "UPDATE jobs SET output = '{}'"):
                 with pytest.raises(errors.InsufficientPrivilege):
                     cursor.execute(statement)
     finally:

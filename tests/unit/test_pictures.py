@@ -58,6 +58,7 @@ def test_what_the_camera_noted_is_heeded_and_dropped(tmp_path: Path) -> None:
     assert not found.getexif()
 
 
+@pytest.mark.hostile("I")
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -78,6 +79,7 @@ def test_what_is_no_picture_of_ours_is_refused(tmp_path: Path, content: bytes, s
     assert str(caught.value).startswith("picture")
 
 
+@pytest.mark.hostile("I")
 def test_an_animation_is_refused(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     out = io.BytesIO()
@@ -87,6 +89,7 @@ def test_an_animation_is_refused(tmp_path: Path) -> None:
         read_picture(tmp_path / "p", "picture", 64)
 
 
+@pytest.mark.hostile("I")
 def test_a_greedy_decoder_dies_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even a decoder that a file makes take memory without end harms the worker."""
     script = Path(decode_picture.__file__).read_text().replace("from PIL import Image, ImageOps", "bytearray(2 << 30)")

@@ -145,6 +145,7 @@ PUBLIC, PROBE = Public(), Public(counted=False)
 READ_JOBS, WRITE_JOBS = Allow("jobs:read"), Allow("jobs:write")
 SUBMIT = AllowSubmit("jobs:write")
 READ_OPS = Allow("ops:read")
+MANAGE_WEBHOOKS = Allow("webhooks:manage")
 ANY_ACCOUNT, SIGNED_IN = Allow(), Allow(signed_in=True)
 MANAGE_ACCOUNTS = Allow("accounts:manage", role="admin")
 

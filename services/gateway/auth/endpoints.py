@@ -2,10 +2,9 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
 from services.gateway.auth.access import ANY_ACCOUNT, MANAGE_ACCOUNTS, PUBLIC, SIGNED_IN, allowed
@@ -26,17 +25,15 @@ from services.gateway.auth.schemas import (
     SignedIn,
 )
 from services.gateway.dependencies import Before, Caller, State
-from services.gateway.errors import validation_failed
-from services.gateway.json_reader import read_body, read_json
 from services.gateway.limits.counting import address_of
 from services.gateway.responses import problems
+from services.gateway.typed_bodies import read_typed, takes
 from shared.accounts.credentials import KeyView, Principal
 from shared.accounts.users import UserView
-from shared.errors import NotFound, Unavailable, UnsupportedMediaType
+from shared.errors import NotFound, Unavailable
 from shared.ids import parse_id
 
 NO_STORE = {"Cache-Control": "no-store"}
-Body = TypeVar("Body", bound=BaseModel)
 
 
 async def get_accounts(state: State) -> Accounts:
@@ -50,11 +47,6 @@ AccountsOf = Annotated[Accounts, Depends(get_accounts)]
 router = APIRouter(prefix="/auth", tags=["auth"], dependencies=[Depends(get_accounts)])
 
 
-def takes(schema: type[BaseModel]) -> dict[str, Any]:
-    """The OpenAPI of a JSON body that the route reads itself, within limits."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema.model_json_schema()}}}}
-
-
 @router.post(
     "/register",
     status_code=201,
@@ -65,7 +57,7 @@ def takes(schema: type[BaseModel]) -> dict[str, Any]:
 )
 async def register(request: Request, state: State, accounts: AccountsOf) -> Response:
     """Make an account and sign in."""
-    asked = await _read(request, state.settings.max_json_bytes, Registration)
+    asked = await read_typed(request, state.settings.max_json_bytes, Registration)
     user, pair = await accounts.register(asked, address_of(request))
     return _json(_signed_in("Registered.", user, pair), 201)
 
@@ -79,7 +71,7 @@ async def register(request: Request, state: State, accounts: AccountsOf) -> Resp
 )
 async def login(request: Request, state: State, accounts: AccountsOf) -> Response:
     """Sign in. Failures slow the next tries down; nobody is locked out for longer than a minute."""
-    asked = await _read(request, state.settings.max_json_bytes, Login)
+    asked = await read_typed(request, state.settings.max_json_bytes, Login)
     user, pair = await accounts.login(asked, address_of(request))
     return _json(_signed_in("Signed in.", user, pair))
 
@@ -93,7 +85,7 @@ async def login(request: Request, state: State, accounts: AccountsOf) -> Respons
 )
 async def refresh(request: Request, state: State, accounts: AccountsOf) -> Response:
     """The next pair of tokens. A refresh token serves once: if it comes again, its session ends."""
-    asked = await _read(request, state.settings.max_json_bytes, Refresh)
+    asked = await read_typed(request, state.settings.max_json_bytes, Refresh)
     pair = await accounts.refresh(asked.refresh_token)
     return _json({"success": True, "message": "Refreshed.", **_tokens(pair)})
 
@@ -122,7 +114,7 @@ async def profile(accounts: AccountsOf, caller: Caller) -> Response:
 )
 async def change_password(request: Request, state: State, accounts: AccountsOf, caller: Caller) -> Response:
     """Change your password; every token of yours is void at once. Keys stay: delete those that should not."""
-    asked = await _read(request, state.settings.max_json_bytes, NewPassword)
+    asked = await read_typed(request, state.settings.max_json_bytes, NewPassword)
     await accounts.change_password(await _user(accounts, caller), asked, address_of(request))
     return _json({"success": True, "message": "The password is changed; sign in again."})
 
@@ -137,7 +129,7 @@ async def change_password(request: Request, state: State, accounts: AccountsOf, 
 )
 async def generate_key(request: Request, state: State, accounts: AccountsOf, caller: Caller) -> Response:
     """Make a key for programs. It is shown now and never again."""
-    asked = await _read(request, state.settings.max_json_bytes, KeyRequest)
+    asked = await read_typed(request, state.settings.max_json_bytes, KeyRequest)
     key, view = await accounts.make_key(await _user(accounts, caller), asked)
     told = {"success": True, "message": "Keep it safe: it is not shown again."}
     return _json({**told, "api_key": key.text, "key_info": _key(view)}, 201)
@@ -194,19 +186,6 @@ async def delete_user(
     if await accounts.users.remove(name) is None:
         raise NotFound("There is no account with this name.")
     return _json({"success": True, "message": "The account is deleted."})
-
-
-async def _read(request: Request, limit: int, schema: type[Body]) -> Body:
-    media_type = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise UnsupportedMediaType("This address takes application/json.", headers={"Accept": "application/json"})
-    try:
-        return schema.model_validate(read_json(await read_body(request, limit)))
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False)
-        # A password must not come back in an answer, which may be logged on its way.
-        hidden = [{**entry, "input": None} for entry in found]
-        raise validation_failed(hidden, schema.model_json_schema().get("properties", {})) from None
 
 
 async def _user(accounts: Accounts, caller: Principal) -> UserView:

@@ -17,7 +17,7 @@ def wanted_wait(request: Request, longest: int) -> int:
     prefer = request.headers.get("prefer", "").lower()
     if "wait" in request.query_params:
         text = request.query_params["wait"]
-        if not text.isdecimal() or len(text) > 6:
+        if not (text.isascii() and text.isdecimal()) or len(text) > 6:
             raise ValidationFailed("wait must be a whole number of seconds.", field="wait")
         return min(int(text), longest)
     if match := WAIT.search(prefer):

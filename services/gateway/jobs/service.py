@@ -19,6 +19,7 @@ from services.gateway.jobs.answers import Answering
 from services.gateway.jobs.bodies import Choice, check_size, read_input
 from services.gateway.jobs.files import RequestFiles, receive
 from services.gateway.jobs.preferences import header_priority, idempotency_key, wanted_wait
+from services.gateway.jobs.webhook import wanted_webhook
 from services.gateway.limits.counting import count_submission
 from services.gateway.state import GatewayState
 from shared.accounts.credentials import Principal
@@ -26,6 +27,7 @@ from shared.errors import AtelierError, ValidationFailed
 from shared.family import Family, Operation
 from shared.ids import new_id
 from shared.jobs.submissions import Receipt, Submission, encode_input
+from shared.webhooks.registry import JobTarget
 
 
 async def submit(
@@ -48,10 +50,12 @@ async def submit(
         family, operation = _choose(fitting, body, batch)
         check_size(choices, operation, body, limit)
         files = await _received(state, operation, body)
-        parsed = operation.resolve(_validated(operation, body))
+        asked = _validated(operation, body)
+        webhook = wanted_webhook(request, asked, state.targets)
+        parsed = operation.resolve(asked)
         await state.catalog.require(family.name, operation.models(parsed))
         state.storage_watch.require()
-        submission = _submission(request, state, owner, family, operation, parsed, body)
+        submission = _submission(request, state, owner, family, operation, parsed, body, webhook)
         answering = Answering(state, operation, base, owner, wait)
         try:
             await files.find_artifacts(operation, state.jobs, state.storage, owner)
@@ -141,6 +145,7 @@ def _submission(
     operation: Operation,
     parsed: BaseModel,
     body: Any,
+    webhook: JobTarget | None,
 ) -> Submission:
     key = idempotency_key(request)
     named = getattr(parsed, "priority", None)
@@ -154,7 +159,8 @@ def _submission(
         input=_encoded(parsed),
         deadline=state.settings.deadline_seconds,
         key=key,
-        fingerprint=_fingerprint(operation, body, priority) if key is not None else None,
+        fingerprint=_fingerprint(operation, body, priority, webhook) if key is not None else None,
+        webhook=webhook,
     )
 
 
@@ -162,7 +168,7 @@ def _encoded(parsed: BaseModel) -> str:
     return encode_input(parsed.model_dump(mode="json"))
 
 
-def _fingerprint(operation: Operation, body: Any, priority: int) -> bytes:
+def _fingerprint(operation: Operation, body: Any, priority: int, webhook: JobTarget | None) -> bytes:
     """Two requests are the same if their JSON is, whatever the order of keys and the white space."""
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(f"{operation.name}\n{priority}\n{canonical}".encode()).digest()
+    return hashlib.sha256(f"{operation.name}\n{priority}\n{webhook}\n{canonical}".encode()).digest()

@@ -43,6 +43,18 @@ PARAMETERS: list[dict[str, Any]] = [
         "description": "0 to 9; higher goes first. The body's `priority` wins.",
         "schema": {"type": "integer", "minimum": 0, "maximum": 9},
     },
+    {
+        "name": "X-Webhook-URL",
+        "in": "header",
+        "description": "Where to POST what becomes of this job; for arrays, which have no place for `webhook_url`.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 2048},
+    },
+    {
+        "name": "X-Webhook-Events",
+        "in": "header",
+        "description": "What X-Webhook-URL is told, separated by commas; left out, how the job ended.",
+        "schema": {"type": "string", "examples": ["job.started,job.completed"]},
+    },
 ]
 ACCEPTED_HEADERS = {
     "Location": {"description": "The status address.", "schema": {"type": "string"}},

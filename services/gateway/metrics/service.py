@@ -14,6 +14,7 @@ from services.gateway.version import API_VERSION
 # Over all owners, hence functions that only count (migration 0006), over partial indexes: finished jobs cost nothing.
 LIVE = "SELECT family, state, n FROM jobs_live()"
 OLDEST = "SELECT oldest_queued_seconds()"
+WEBHOOKS = "SELECT pending, late FROM deliveries_due()"
 
 COUNTED = ("jobs_accepted", "jobs_replayed", "http_requests", "result_bytes")
 
@@ -44,5 +45,10 @@ async def prometheus_lines(state: GatewayState) -> bytes:
         jobs.labels(row["family"], row["state"]).set(row["n"])
     oldest = Gauge("atelier_oldest_queued_seconds", "Age of the oldest queued job", registry=registry)
     oldest.set(await state.read_pool.fetchval(OLDEST))
+    webhooks = await state.read_pool.fetchrow(WEBHOOKS)
+    due = Gauge("atelier_webhooks_due", "Events that could be sent now and are not yet", registry=registry)
+    due.set(webhooks["pending"])
+    late = Gauge("atelier_webhook_lag_seconds", "How long the oldest of them is due", registry=registry)
+    late.set(webhooks["late"])
     Gauge("atelier_workers", "Live workers", registry=registry).set(len(await state.fleet.workers()))
     return generate_latest(registry)

@@ -121,6 +121,7 @@ def test_the_json_may_be_left_out() -> None:
     assert set(read_body(Upload(form(picture()), 65536))) == {"picture"}
 
 
+@pytest.mark.hostile("F")
 @pytest.mark.parametrize("piece", [11, 65536])
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_form_is_refused_by_name_and_leaves_no_file_open(name: str, piece: int, opened: list[Any]) -> None:
@@ -132,6 +133,7 @@ def test_a_broken_form_is_refused_by_name_and_leaves_no_file_open(name: str, pie
     assert all(file.closed for file in opened)
 
 
+@pytest.mark.hostile("F")
 def test_reading_ends_at_the_limit() -> None:
     upload = Upload(form(picture(bytes(10 * MAX_PICTURE))), 10_000)
     with pytest.raises(PayloadTooLarge) as caught:
@@ -139,12 +141,14 @@ def test_reading_ends_at_the_limit() -> None:
     assert upload.taken == caught.value.details["limit"] // 10_000 + 1
 
 
+@pytest.mark.hostile("F")
 def test_a_client_that_goes_away_leaves_no_file_open(opened: list[Any]) -> None:
     with pytest.raises(ClientDisconnect):
         read_body(Upload(GOOD[:300], 100, ends=False))
     assert [file.closed for file in opened] == [True]
 
 
+@pytest.mark.hostile("F")
 @pytest.mark.parametrize("content_type", ["multipart/mixed; boundary=frontier", "multipart", "text/plain"])
 def test_what_is_neither_form_nor_json_is_refused(content_type: str) -> None:
     async def read() -> None:
@@ -165,12 +169,14 @@ def outcome(upload: Upload) -> dict[str, Any] | None:
         return None
 
 
+@pytest.mark.hostile("F")
 @settings(deadline=None)  # a busy machine is no fault of the reader
 @given(st.integers(0, len(GOOD)), st.integers(0, 40), st.binary(max_size=40), st.integers(1, 300))
 def test_a_damaged_form_is_read_or_refused(start: int, removed: int, added: bytes, piece: int) -> None:
     outcome(Upload(GOOD[:start] + added + GOOD[start + removed :], piece))
 
 
+@pytest.mark.hostile("F")
 @settings(deadline=None)
 @given(st.integers(0, len(GOOD) - len(b"--\r\n") - 1), st.integers(1, 300))
 def test_no_form_is_read_in_part(end: int, piece: int) -> None:

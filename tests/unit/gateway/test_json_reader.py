@@ -56,6 +56,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.hostile("J")
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_documents_are_refused_without_an_echo(name: str) -> None:
     with pytest.raises(ValidationFailed) as caught:

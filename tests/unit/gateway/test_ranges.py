@@ -42,6 +42,7 @@ def test_which_part(header: str | None, expected: Part) -> None:
     assert requested_part(headers, ETAG, SIZE) == expected
 
 
+@pytest.mark.hostile("H")
 @pytest.mark.parametrize("header", ["bytes=100-", "bytes=100-200", "bytes=-0"])
 def test_no_byte_of_it(header: str) -> None:
     with pytest.raises(Unsatisfiable):
