@@ -32,7 +32,6 @@ from shared.accounts.passwords import Passwords
 from shared.accounts.stream_tickets import StreamTickets
 from shared.accounts.tokens import TokenSigner, derive
 from shared.accounts.users import Users
-from shared.database import SESSION
 from shared.fleet import ALIVE_SECONDS
 from shared.fleet.queries import FleetQueries
 from shared.jobs.queries import JobQueries
@@ -41,6 +40,7 @@ from shared.settings import Settings
 from shared.storage.open import open_storage
 from shared.uploads.queries import UploadLimits, UploadQueries
 from shared.usage.days import UsageDays
+from shared.wall import open_walled
 from shared.webhooks.history import Deliveries
 from shared.webhooks.registry import Webhooks
 from shared.webhooks.targets import Targets
@@ -50,8 +50,8 @@ from shared.webhooks.targets import Targets
 async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     """The app's state for as long as it runs."""
     submit_pool, read_pool = (
-        await _pool(settings, "submit", 4),
-        await _pool(settings, "read", settings.database_pool_size),
+        await open_walled(settings.database_url, name="atelier-gateway-submit", size=4),
+        await open_walled(settings.database_url, name="atelier-gateway-read", size=settings.database_pool_size),
     )
     client = redis.Redis.from_url(settings.redis_url, socket_connect_timeout=1, socket_timeout=5)
     storage = open_storage(settings.storage_url, settings.s3_endpoint_url, settings.s3_region)
@@ -151,19 +151,3 @@ def _drain_on_signals(state: GatewayState) -> None:
                 before(received, frame)
 
         signal.signal(number, drain)
-
-
-async def _nothing(_: asyncpg.Connection) -> None:
-    """No statement here changes its session, so a connection goes back as it is: one round trip less a request."""
-
-
-async def _pool(settings: Settings, name: str, size: int) -> asyncpg.Pool:
-    return await asyncpg.create_pool(
-        settings.database_url,
-        min_size=1,
-        max_size=size,
-        command_timeout=10,
-        timeout=5,
-        reset=_nothing,
-        server_settings={"application_name": f"atelier-gateway-{name}", **SESSION},
-    )

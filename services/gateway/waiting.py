@@ -47,6 +47,7 @@ class Waiting:
     def __init__(self, client: redis.Redis, queries: JobQueries) -> None:
         self._client, self._queries = client, queries
         self._watches: dict[UUID, set[Watch]] = {}
+        self._owners: dict[UUID, str] = {}
         self._states: dict[UUID, str] = {}
         self._pubsub: PubSub = client.pubsub(ignore_subscribe_messages=True)
         self._subscribed = asyncio.Event()
@@ -64,9 +65,10 @@ class Waiting:
         await self._pubsub.aclose()
 
     @asynccontextmanager
-    async def watch(self, job_id: UUID) -> AsyncIterator[Watch]:
-        """Hear of this job from now on; read its row after entering, so that nothing falls in between."""
+    async def watch(self, job_id: UUID, owner: str) -> AsyncIterator[Watch]:
+        """Hear of this job of its owner's from now on; read its row after entering: nothing falls in between."""
         watch = Watch()
+        self._owners[job_id] = owner
         watchers = self._watches.setdefault(job_id, set())
         watchers.add(watch)
         if len(watchers) == 1:
@@ -77,7 +79,7 @@ class Waiting:
         finally:
             watchers.discard(watch)
             if not watchers and self._watches.get(job_id) is watchers:
-                del self._watches[job_id]
+                del self._watches[job_id], self._owners[job_id]
                 self._states.pop(job_id, None)
                 await self._try(self._pubsub.unsubscribe(channel(job_id)))
 
@@ -122,7 +124,7 @@ class Waiting:
             if not self._watches:
                 continue
             try:
-                states = await self._queries.states(list(self._watches))
+                states = await self._queries.states(dict(self._owners))
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 log.warning("cannot read awaited jobs", error=str(error))
                 continue

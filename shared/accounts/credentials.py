@@ -15,6 +15,7 @@ from shared.accounts.scopes import scopes_of
 from shared.accounts.tokens import Claims
 from shared.errors import Conflict
 from shared.ids import new_id
+from shared.wall import Taken, acting_for, managing_accounts
 
 MAX_KEYS = 10
 USER = "u.id AS user_id, u.username, u.roles, u.tier, u.stored_bytes_quota, u.gpu_seconds_quota"
@@ -46,13 +47,9 @@ ADD_KEY = f"""
 INSERT INTO api_keys (id, user_id, prefix, secret_hash, name, scopes, expires_at, requests_per_minute, requests_per_day)
 VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(days => $7), $8, $9) RETURNING {KEY}
 """
-OF_KEY = f"""
-SELECT k.id AS key_id, k.secret_hash, k.scopes, k.requests_per_minute, k.requests_per_day, {USER},
-    k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute' AS stale
-FROM api_keys k JOIN users u ON u.id = k.user_id
-WHERE k.prefix = $1 AND (k.expires_at IS NULL OR k.expires_at > now()) AND u.is_active
-"""
 BY_NAME = f"SELECT {USER} FROM users u WHERE lower(u.username) = lower($1)"
+# Before anybody is known, hence a function (migration 0006): the key and its user, while it holds.
+OF_KEY = "SELECT * FROM user_of_key($1)"
 USED = "UPDATE api_keys SET last_used_at = now() WHERE id = $1"
 LIST_KEYS = f"SELECT {KEY} FROM api_keys WHERE user_id = $1 ORDER BY id DESC"
 REMOVE_KEY = "DELETE FROM api_keys WHERE id = $1 AND user_id = $2 RETURNING id"
@@ -114,7 +111,10 @@ class Credentials:
     async def open_session(self, user_id: UUID, verified_hash: str, seconds: float) -> Claims | None:
         """A new session, as the claims of its first refresh token; None if the password has changed meanwhile."""
         claims = Claims(user_id, new_id(), new_id())
-        opened = await self._pool.fetchval(OPEN, claims.session_id, user_id, claims.token_id, seconds, verified_hash)
+        async with self._of(user_id) as connection:
+            opened = await connection.fetchval(
+                OPEN, claims.session_id, user_id, claims.token_id, seconds, verified_hash
+            )
         return None if opened is None else claims
 
     async def rotate(self, claims: Claims) -> tuple[Claims, float] | None:
@@ -123,21 +123,24 @@ class Credentials:
         None for a token that was used before: somebody else has it too, so the session ends (RFC 9700 §4.14.2).
         """
         following = Claims(claims.user_id, claims.session_id, new_id())
-        seconds = await self._pool.fetchval(
-            ROTATE, claims.session_id, claims.user_id, claims.token_id, following.token_id
-        )
-        if seconds is None:
-            await self._pool.execute(CLOSE, claims.session_id)
-            return None
+        async with self._of(claims.user_id) as connection:
+            seconds = await connection.fetchval(
+                ROTATE, claims.session_id, claims.user_id, claims.token_id, following.token_id
+            )
+            if seconds is None:
+                await connection.execute(CLOSE, claims.session_id)
+                return None
         return following, float(seconds)
 
     async def close_sessions(self, user_id: UUID) -> None:
         """Every token of this user is void from now on, at every gateway."""
-        await self._pool.execute(CLOSE_ALL, user_id)
+        async with self._of(user_id) as connection:
+            await connection.execute(CLOSE_ALL, user_id)
 
     async def of_session(self, claims: Claims) -> Principal | None:
         """Whose access token this is, while the session is open."""
-        row = await self._pool.fetchrow(OF_SESSION, claims.session_id, claims.user_id)
+        async with self._of(claims.user_id) as connection:
+            row = await connection.fetchrow(OF_SESSION, claims.session_id, claims.user_id)
         if row is None:
             return None
         return _principal(row, scopes_of(row["roles"]), session_id=claims.session_id)
@@ -152,7 +155,8 @@ class Credentials:
         if row is None or not hmac.compare_digest(row["secret_hash"], self._keys.hash(secret)):
             return None
         if row["stale"]:
-            await self._pool.execute(USED, row["key_id"])
+            async with self._of(row["user_id"]) as connection:
+                await connection.execute(USED, row["key_id"])
         granted = scopes_of(row["roles"])
         scopes = granted & frozenset(row["scopes"]) if row["scopes"] else granted
         limits = {name: row[name] for name in ("requests_per_minute", "requests_per_day")}
@@ -160,13 +164,14 @@ class Credentials:
 
     async def of_name(self, username: str) -> Principal | None:
         """The account of this name, for those who may look at others' accounts; it proves nothing."""
-        row = await self._pool.fetchrow(BY_NAME, username)
+        async with managing_accounts(self._pool) as connection:
+            row = await connection.fetchrow(BY_NAME, username)
         return _principal(row, frozenset()) if row else None
 
     async def add_key(self, user_id: UUID, rules: KeyRules) -> tuple[NewKey, KeyView]:
         """A new key with its secret, which is not kept; Conflict beyond MAX_KEYS."""
         key = self._keys.make()
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._of(user_id) as connection, connection.transaction():
             await connection.execute(LOCK_USER, user_id)
             if await connection.fetchval(COUNT_KEYS, user_id) >= MAX_KEYS:
                 raise Conflict(f"There are {MAX_KEYS} keys already; delete one first.", details={"limit": MAX_KEYS})
@@ -186,11 +191,17 @@ class Credentials:
 
     async def keys(self, user_id: UUID) -> list[KeyView]:
         """The user's keys, newest first."""
-        return [KeyView(**dict(row)) for row in await self._pool.fetch(LIST_KEYS, user_id)]
+        async with self._of(user_id) as connection:
+            rows = await connection.fetch(LIST_KEYS, user_id)
+        return [KeyView(**dict(row)) for row in rows]
 
     async def remove_key(self, user_id: UUID, key_id: UUID) -> bool:
         """Revoke a key; False if the user has no such key."""
-        return await self._pool.fetchval(REMOVE_KEY, key_id, user_id) is not None
+        async with self._of(user_id) as connection:
+            return await connection.fetchval(REMOVE_KEY, key_id, user_id) is not None
+
+    def _of(self, user_id: UUID) -> Taken:
+        return acting_for(self._pool, [str(user_id)])
 
 
 def _principal(row: asyncpg.Record, scopes: frozenset[str], **how: Any) -> Principal:

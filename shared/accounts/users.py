@@ -13,6 +13,7 @@ import asyncpg
 from shared.accounts.attempts import DELAY
 from shared.errors import Conflict
 from shared.ids import new_id
+from shared.wall import Taken, act_for, acting_for, managing_accounts
 from shared.webhooks.registry import forget_owner
 
 Quota = Literal["stored_bytes", "gpu_seconds"]
@@ -28,7 +29,7 @@ INSERT INTO users (id, username, email, full_name, password_hash, roles, is_veri
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 """
 FIND = f"SELECT {COLUMNS} FROM users WHERE id = $1"
-BY_NAME = "SELECT id, password_hash FROM users WHERE lower(username) = lower($1) AND is_active"
+BY_NAME = "SELECT id, password_hash FROM user_of_name($1)"  # before anybody is known: migration 0006
 PASSWORD = "SELECT password_hash FROM users WHERE id = $1"
 REHASH = "UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2"
 SET_PASSWORD = "UPDATE users SET password_hash = $2 WHERE id = $1"
@@ -36,7 +37,7 @@ CLOSE_SESSIONS = "DELETE FROM sessions WHERE user_id = $1"
 SET_TIER = "UPDATE users SET tier = $2 WHERE lower(username) = lower($1) RETURNING id"
 SET_QUOTA = "UPDATE users SET {quota} = $2 WHERE lower(username) = lower($1) RETURNING id"
 PAGE = f"SELECT {COLUMNS} FROM users WHERE $1::uuid IS NULL OR id < $1 ORDER BY id DESC LIMIT $2"
-HAS_ADMIN = "SELECT EXISTS (SELECT 1 FROM users WHERE 'admin' = ANY(roles) AND is_active)"
+HAS_ADMIN = "SELECT has_admin()"
 LOCK_ADMINS = "SELECT id FROM users WHERE 'admin' = ANY(roles) AND is_active ORDER BY id FOR UPDATE"
 REMOVE = "DELETE FROM users WHERE lower(username) = lower($1) RETURNING id"
 # What nobody owns any more: queued jobs never start, running ones stop, results go with the janitor's next round.
@@ -95,29 +96,32 @@ class Users:
         """The new user's id; Conflict that names the field if the name or the address is taken."""
         user_id = new_id()
         try:
-            await self._pool.execute(
-                ADD,
-                user_id,
-                user.username,
-                user.email,
-                user.full_name,
-                user.password_hash,
-                list(user.roles),
-                user.is_verified,
-                user.tier,
-            )
+            async with self._of(user_id) as connection:
+                await connection.execute(
+                    ADD,
+                    user_id,
+                    user.username,
+                    user.email,
+                    user.full_name,
+                    user.password_hash,
+                    list(user.roles),
+                    user.is_verified,
+                    user.tier,
+                )
         except asyncpg.UniqueViolationError as error:
             field = "email" if error.constraint_name == "users_email" else "username"
             raise Conflict(f"This {field} is taken.", details={"field": field}) from None
         return user_id
 
     async def get(self, user_id: UUID) -> UserView | None:
-        row = await self._pool.fetchrow(FIND, user_id)
+        async with self._of(user_id) as connection:
+            row = await connection.fetchrow(FIND, user_id)
         return _view(row) if row else None
 
     async def page(self, before: UUID | None, limit: int) -> list[UserView]:
-        """Newest first, older than `before`."""
-        return [_view(row) for row in await self._pool.fetch(PAGE, before, limit)]
+        """All accounts, newest first, older than `before`."""
+        async with managing_accounts(self._pool) as connection:
+            return [_view(row) for row in await connection.fetch(PAGE, before, limit)]
 
     async def sign_in_as(self, username: str) -> tuple[UUID, str] | None:
         """Id and password hash of an active user."""
@@ -125,22 +129,24 @@ class Users:
         return (row["id"], row["password_hash"]) if row else None
 
     async def password_hash(self, user_id: UUID) -> str | None:
-        found: str | None = await self._pool.fetchval(PASSWORD, user_id)
+        async with self._of(user_id) as connection:
+            found: str | None = await connection.fetchval(PASSWORD, user_id)
         return found
 
     async def set_password(self, user_id: UUID, password_hash: str) -> None:
         """Set it and end every session of the user."""
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._of(user_id) as connection, connection.transaction():
             # Two statements in this order: the first waits for sign-ins under way, the second sees their sessions.
             await connection.execute(SET_PASSWORD, user_id, password_hash)
             await connection.execute(CLOSE_SESSIONS, user_id)
 
     async def rehash(self, user_id: UUID, old: str, new: str) -> None:
         """Keep the same password under a stronger hash, unless it has changed meanwhile."""
-        await self._pool.execute(REHASH, user_id, old, new)
+        async with self._of(user_id) as connection:
+            await connection.execute(REHASH, user_id, old, new)
 
     async def set_tier(self, username: str, tier: str) -> bool:
-        """Give a user another tier (free, pro, enterprise); False if there is no such user."""
+        """Give a user another tier (free, pro, enterprise); False if there is no such user. For operators only."""
         return await self._pool.fetchval(SET_TIER, username, tier) is not None
 
     async def set_quota(self, username: str, quota: Quota, value: float | None) -> bool:
@@ -155,16 +161,20 @@ class Users:
 
         Raises Conflict for the last admin: nobody could undo that.
         """
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with managing_accounts(self._pool) as connection, connection.transaction():
             admins = {row["id"] for row in await connection.fetch(LOCK_ADMINS)}
             user_id: UUID | None = await connection.fetchval(REMOVE, username)
             if user_id is not None and admins == {user_id}:
                 raise Conflict("This is the last admin; make another one first.", details={"field": "name"})
             if user_id is not None:
+                await act_for(connection, str(user_id))
                 await forget_owner(connection, str(user_id))
                 for statement in (ABANDON, ABANDON_UPLOADS, FORGET_USAGE):
                     await connection.execute(statement, str(user_id))
         return user_id
+
+    def _of(self, user_id: UUID) -> Taken:
+        return acting_for(self._pool, [str(user_id)])
 
 
 def _view(row: asyncpg.Record) -> UserView:

@@ -11,6 +11,8 @@ from uuid import UUID
 
 import asyncpg
 
+from shared.wall import acting_for
+
 Key = tuple[UUID, str]  # job id, owner
 Round = asyncio.Task[dict[Key, asyncpg.Record]]
 
@@ -38,5 +40,6 @@ class GatheredReads:
             await asyncio.wait([last])
         keys, self._keys, self._forming = self._keys, set(), None
         ids, owners = zip(*keys, strict=True)
-        rows = await self._pool.fetch(self._statement, list(ids), list(owners))
+        async with acting_for(self._pool, owners) as connection:
+            rows = await connection.fetch(self._statement, list(ids), list(owners))
         return {(row["id"], row["owner"]): row for row in rows}

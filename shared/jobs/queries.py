@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,23 +13,23 @@ import asyncpg
 
 from shared.jobs.gathered import GatheredReads
 from shared.jobs.notices import CANCEL_CHANNEL
+from shared.wall import acting_for
 
-COLUMNS = """id, family, operation, state, priority, turn, attempt, failures, progress, error, created_at, started_at,
-finished_at, run_after, deadline_at, cancel_requested_at, purged, now() AS now"""
+COLUMNS = """id, owner, family, operation, state, priority, turn, attempt, failures, progress, error, created_at,
+started_at, finished_at, run_after, deadline_at, cancel_requested_at, purged, now() AS now"""
 
 STATUS = f"""
 SELECT job.* FROM unnest($1::uuid[], $2::text[]) AS asked(id, owner) CROSS JOIN LATERAL (
-    SELECT {COLUMNS}, owner FROM jobs WHERE jobs.id = asked.id AND jobs.owner = asked.owner AND deleted_at IS NULL
+    SELECT {COLUMNS} FROM jobs WHERE jobs.id = asked.id AND jobs.owner = asked.owner AND deleted_at IS NULL
     LIMIT 1) job
 """
-STATES = "SELECT id, state FROM jobs WHERE id = ANY($1::uuid[])"
+STATES = """
+SELECT jobs.id, state FROM jobs JOIN unnest($1::uuid[], $2::text[]) AS asked(id, owner) USING (id, owner)
+"""
 RESULT = f"SELECT {COLUMNS}, input, output, manifest FROM jobs WHERE id = $1 AND owner = $2 AND deleted_at IS NULL"
 
-AHEAD = """
-SELECT count(*) FROM (
-    SELECT 1 FROM jobs WHERE state = 'queued' AND family = $1
-        AND (priority > $2 OR (priority = $2 AND (turn, id) < ($3, $4))) LIMIT $5) n
-"""
+# Over all owners, hence a function that only counts (migration 0006).
+AHEAD = "SELECT jobs_ahead($1, $2, $3, $4, $5)"
 
 # One statement: between two, the job could start.
 CANCEL = f"""
@@ -64,6 +64,7 @@ class JobView:
     """A job as the gateway shows it. `now` is the database's clock at the time of reading."""
 
     id: UUID
+    owner: str
     family: str
     operation: str
     state: str
@@ -103,7 +104,6 @@ def _loads(text: str | None) -> Any:
 
 def _view(row: asyncpg.Record) -> JobView:
     values = dict(row)
-    values.pop("owner", None)
     values["progress"], values["error"] = _loads(row["progress"]), _loads(row["error"])
     return JobView(**values)
 
@@ -122,7 +122,8 @@ class JobQueries:
 
     async def result(self, job_id: UUID, owner: str) -> ResultView | None:
         """The owner's job with input, output and manifest (empty unless completed), or None."""
-        row = await self._pool.fetchrow(RESULT, job_id, owner)
+        async with acting_for(self._pool, [owner]) as connection:
+            row = await connection.fetchrow(RESULT, job_id, owner)
         if row is None:
             return None
         values = dict(row)
@@ -130,22 +131,28 @@ class JobQueries:
         values["progress"], values["error"] = _loads(row["progress"]), _loads(row["error"])
         return ResultView(JobView(**values), extra["input"], extra["output"] or {}, extra["manifest"] or [])
 
-    async def states(self, job_ids: Sequence[UUID]) -> dict[UUID, str]:
-        """States by id, for those who already hold the ids (waiting requests); unknown ids are left out."""
-        return {row["id"]: row["state"] for row in await self._pool.fetch(STATES, job_ids)}
+    async def states(self, owners: Mapping[UUID, str]) -> dict[UUID, str]:
+        """States by id, of jobs whose owners are given by id (waiting requests); unknown ids are left out."""
+        async with acting_for(self._pool, owners.values()) as connection:
+            rows = await connection.fetch(STATES, list(owners), list(owners.values()))
+        return {row["id"]: row["state"] for row in rows}
 
     async def ahead(self, job: JobView) -> int:
         """How many queued jobs go before this one, counted up to COUNTED_AHEAD."""
-        return int(await self._pool.fetchval(AHEAD, job.family, job.priority, job.turn, job.id, COUNTED_AHEAD))
+        async with acting_for(self._pool, [job.owner]) as connection:  # as it most likely is already
+            place = job.family, job.priority, job.turn, job.id
+            return int(await connection.fetchval(AHEAD, *place, COUNTED_AHEAD))
 
     async def cancel(self, job_id: UUID, owner: str, ttl: float) -> str | None:
         """T10: the state after the wish ("cancelled", or "running" until the worker stops); None if it had ended."""
-        state: str | None = await self._pool.fetchval(CANCEL, job_id, owner, ttl)
+        async with acting_for(self._pool, [owner]) as connection:
+            state: str | None = await connection.fetchval(CANCEL, job_id, owner, ttl)
         return state
 
     async def delete(self, job_id: UUID, owner: str) -> bool:
         """Forget an ended job: it disappears at once, the janitor removes its files."""
-        return await self._pool.fetchval(DELETE, job_id, owner) is not None
+        async with acting_for(self._pool, [owner]) as connection:
+            return await connection.fetchval(DELETE, job_id, owner) is not None
 
     async def page(
         self,
@@ -158,5 +165,6 @@ class JobQueries:
         limit: int,
     ) -> list[JobView]:
         """The owner's jobs, newest first, older than `before`."""
-        rows = await self._pool.fetch(LIST, owner, before, states, family, operation, limit)
+        async with acting_for(self._pool, [owner]) as connection:
+            rows = await connection.fetch(LIST, owner, before, states, family, operation, limit)
         return [_view(row) for row in rows]

@@ -19,6 +19,7 @@ import asyncpg
 
 from shared.errors import AtelierError, Conflict, IdempotencyMismatch, QueueFull, RateLimited, Unavailable
 from shared.usage.quotas import NO_QUOTAS, Booked, Quotas, booked, refusal
+from shared.wall import acting_for
 from shared.webhooks.registry import JobTarget, add_to_jobs
 
 MAX_BATCH = 256
@@ -38,9 +39,10 @@ DELETE FROM idempotency_keys k USING unnest($1::text[], $2::text[]) AS w(owner, 
 WHERE (k.owner, k.key) = (w.owner, w.key)
 """
 LOCK = "SELECT pg_advisory_xact_lock($1, hashtext(name)) FROM (SELECT unnest($2::text[]) AS name ORDER BY 1) n"
-# Counting stops at the limit: a long queue costs no more than the limit itself.
+# Counting stops at the limit: a long queue costs no more than the limit itself. Over all owners only functions look
+# (migration 0006).
 COUNT_OWNER = "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE owner = $1 AND state IN ('queued','running') LIMIT $2) n"
-COUNT_FAMILY = "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE family = $1 AND state = 'queued' LIMIT $2) n"
+COUNT_FAMILY = "SELECT jobs_queued($1, $2)"
 
 # A job's turn is one after its owner's last in this family and priority, and never before the turn now being served:
 # start-time fair queuing (Goyal, Vin, Cheng 1996) with every job of weight one.
@@ -53,8 +55,7 @@ WITH new AS (
     SELECT owner, family, priority, greatest(
         (SELECT turn FROM jobs j WHERE j.state = 'queued' AND j.family = g.family
             AND j.priority = g.priority AND j.owner = g.owner ORDER BY turn DESC LIMIT 1),
-        (SELECT turn - 1 FROM jobs j WHERE j.state = 'queued' AND j.family = g.family
-            AND j.priority = g.priority ORDER BY turn LIMIT 1), 0) AS turn
+        turn_served(g.family, g.priority) - 1, 0) AS turn
     FROM (SELECT DISTINCT owner, family, priority FROM new) g
 )
 INSERT INTO jobs (id, owner, family, operation, priority, input, deadline_at, stored_bytes, turn)
@@ -131,7 +132,8 @@ class Submitter:
         """The receipt of an earlier, equal request with the same key, or None; nothing is submitted."""
         if submission.key is None:
             return None
-        rows = await self._pool.fetch(READ_KEYS, [submission.owner], [submission.key])
+        async with acting_for(self._pool, [submission.owner]) as connection:
+            rows = await connection.fetch(READ_KEYS, [submission.owner], [submission.key])
         same = [row["job_id"] for row in rows if row["fingerprint"] == submission.fingerprint]
         return Receipt(same[0], replayed=True) if same else None
 
@@ -164,7 +166,8 @@ class Submitter:
                 submission.outcome.set_exception(_translated(error))
 
     async def _commit(self, batch: list[Submission]) -> None:
-        async with self._pool.acquire() as connection, connection.transaction():
+        owners = {submission.owner for submission in batch}
+        async with acting_for(self._pool, owners) as connection, connection.transaction():
             round_ = _Round(connection, self._limits)
             accepted = await round_.run(batch)
         if accepted:

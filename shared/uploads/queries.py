@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -17,6 +18,7 @@ import asyncpg
 from shared.errors import Conflict, PayloadTooLarge, RateLimited
 from shared.ids import new_id
 from shared.storage.pieces import Piece
+from shared.wall import acting_for
 
 UPLOADS_LOCK = 3
 COLUMNS = "id, content, name, metadata, length, reserved, received, parts, sha256, media_type, created_at, expires_at"
@@ -138,21 +140,22 @@ class UploadQueries:
 
     async def stored(self, owner: str) -> int:
         """Bytes of all uploads of the owner, announced ones included."""
-        return int(await self._pool.fetchval(STORED, owner))
+        async with acting_for(self._pool, [owner]) as db:
+            return int(await db.fetchval(STORED, owner))
 
     async def get(self, upload_id: UUID, owner: str) -> UploadView | None:
         """The owner's upload, or None."""
-        return _maybe(await self._pool.fetchrow(GET, upload_id, owner))
+        return await self._one(owner, GET, upload_id, owner)
 
     async def set_length(self, upload_id: UUID, owner: str, length: int) -> UploadView | None:
         """Say how long the file is; None if that was said before, or more has come."""
-        return _maybe(await self._pool.fetchrow(SET_LENGTH, upload_id, owner, length))
+        return await self._one(owner, SET_LENGTH, upload_id, owner, length)
 
     async def add(self, upload_id: UUID, owner: str, parts: Sequence[NewPart]) -> UploadView | None:
         """Count these parts, which follow each other; None if they do not begin where the upload ends by now."""
         starts, sizes, keys = ([getattr(part, name) for part in parts] for name in ("start", "size", "key"))
         life = self._limits.unfinished_seconds
-        return _maybe(await self._pool.fetchrow(ADD, upload_id, owner, starts[0], starts, sizes, keys, life))
+        return await self._one(owner, ADD, upload_id, owner, starts[0], starts, sizes, keys, life)
 
     async def complete(
         self, upload: UploadView, owner: str, sha256: str, media_type: str, name: str | None
@@ -169,27 +172,34 @@ class UploadQueries:
             spare = await db.fetch(DROP_PARTS, upload.id) if done and content else []
         return done, [row["key"] for row in spare]
 
-    async def pieces(self, upload: UploadView) -> list[Piece]:
+    async def pieces(self, upload: UploadView, owner: str) -> list[Piece]:
         """Where the bytes lie, in order."""
-        return [Piece(row["key"], row["size"]) for row in await self._pool.fetch(PIECES, upload.content)]
+        async with acting_for(self._pool, [owner]) as db:
+            return [Piece(row["key"], row["size"]) for row in await db.fetch(PIECES, upload.content)]
 
     async def use(self, upload_id: UUID, owner: str) -> UploadView | None:
         """The owner's complete upload, which lives on for its whole time from now; or None."""
-        return _maybe(await self._pool.fetchrow(USE, upload_id, owner, self._limits.complete_seconds))
+        return await self._one(owner, USE, upload_id, owner, self._limits.complete_seconds)
 
     async def delete(self, upload_id: UUID, owner: str) -> bool:
         """Forget it: it disappears at once, the janitor removes its bytes."""
-        return await self._pool.fetchval(DELETE, upload_id, owner) is not None
+        async with acting_for(self._pool, [owner]) as db:
+            return await db.fetchval(DELETE, upload_id, owner) is not None
 
     async def page(self, owner: str, before: UUID | None, sha256: str | None, limit: int) -> list[UploadView]:
         """The owner's uploads, newest first, older than `before`."""
-        return [_view(row) for row in await self._pool.fetch(PAGE, owner, before, sha256, limit)]
+        async with acting_for(self._pool, [owner]) as db:
+            return [_view(row) for row in await db.fetch(PAGE, owner, before, sha256, limit)]
+
+    async def _one(self, owner: str, statement: str, *values: Any) -> UploadView | None:
+        async with acting_for(self._pool, [owner]) as db:
+            return _maybe(await db.fetchrow(statement, *values))
 
     @asynccontextmanager
     async def _alone(self, owner: str) -> AsyncIterator[asyncpg.Connection]:
         """A transaction in which nobody else counts or completes this owner's uploads."""
         try:
-            async with self._pool.acquire() as connection, connection.transaction():
+            async with acting_for(self._pool, [owner]) as connection, connection.transaction():
                 await connection.execute(LOCK, UPLOADS_LOCK, owner)
                 yield connection
         except asyncpg.LockNotAvailableError:

@@ -8,6 +8,8 @@ from datetime import date
 
 import asyncpg
 
+from shared.wall import acting_for
+
 # One order everywhere: two gateways that add for the same owners must not wait for each other crosswise.
 ADD_REQUESTS = """
 INSERT INTO usage_requests AS u (owner, day, requests)
@@ -45,15 +47,19 @@ class UsageDays:
 
     async def add_requests(self, counts: Mapping[str, int]) -> None:
         """So many more requests of each owner today; raises what asyncpg raises."""
-        await self._pool.execute(ADD_REQUESTS, list(counts), list(counts.values()))
+        async with acting_for(self._pool, counts) as db:
+            await db.execute(ADD_REQUESTS, list(counts), list(counts.values()))
 
     async def requests(self, owner: str, first: date, last: date) -> dict[date, int]:
         """By day, for the days that have any."""
-        return {row["day"]: row["requests"] for row in await self._pool.fetch(REQUESTS, owner, first, last)}
+        async with acting_for(self._pool, [owner]) as db:
+            return {row["day"]: row["requests"] for row in await db.fetch(REQUESTS, owner, first, last)}
 
     async def jobs(self, owner: str, first: date, last: date) -> list[FamilyDay]:
         """In order of days and families."""
-        return [FamilyDay(**dict(row)) for row in await self._pool.fetch(JOBS, owner, first, last)]
+        async with acting_for(self._pool, [owner]) as db:
+            return [FamilyDay(**dict(row)) for row in await db.fetch(JOBS, owner, first, last)]
 
     async def live_jobs(self, owner: str) -> int:
-        return int(await self._pool.fetchval(LIVE, owner))
+        async with acting_for(self._pool, [owner]) as db:
+            return int(await db.fetchval(LIVE, owner))

@@ -59,7 +59,7 @@ class Booked:
     now: datetime
 
 
-async def booked(connection: asyncpg.Connection | asyncpg.Pool, owners: Iterable[str]) -> dict[str, Booked]:
+async def booked(connection: asyncpg.Connection, owners: Iterable[str]) -> dict[str, Booked]:
     """By owner; zeros for one that has used nothing."""
     return {row["owner"]: Booked(**dict(row)) for row in await connection.fetch(BOOKED, list(owners))}
 

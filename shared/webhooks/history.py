@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from shared.wall import acting_for
 from shared.webhooks.events import CHANNEL, TEST_EVENT
 from shared.webhooks.registry import OWN
 
@@ -80,19 +81,22 @@ class Deliveries:
         limit: int,
     ) -> list[DeliveryView]:
         """Newest first, older than `before`."""
-        rows = await self._pool.fetch(PAGE, owner, webhook_id, states, job_id, before, limit)
+        async with acting_for(self._pool, [owner]) as connection:
+            rows = await connection.fetch(PAGE, owner, webhook_id, states, job_id, before, limit)
         return [DeliveryView(**row) for row in rows]
 
     async def test(self, owner: str, webhook_id: UUID) -> DeliveryView | None:
         """An event that only says that it arrived; None if the webhook is unknown or disabled."""
-        return await self._woken(await self._pool.fetchrow(TEST, owner, webhook_id))
+        async with acting_for(self._pool, [owner]) as connection:
+            return await _woken(connection, await connection.fetchrow(TEST, owner, webhook_id))
 
     async def again(self, owner: str, webhook_id: UUID | None, event_id: UUID) -> DeliveryView | None:
         """Send one again, now; None if it is unknown."""
-        row = await self._woken(await self._pool.fetchrow(ONE_AGAIN, owner, webhook_id, event_id))
-        if row is None:  # unknown, or under way
-            found = await self._pool.fetchrow(ONE, owner, webhook_id, event_id)
-            return DeliveryView(**found) if found else None
+        async with acting_for(self._pool, [owner]) as connection:
+            row = await _woken(connection, await connection.fetchrow(ONE_AGAIN, owner, webhook_id, event_id))
+            if row is None:  # unknown, or under way
+                found = await connection.fetchrow(ONE, owner, webhook_id, event_id)
+                return DeliveryView(**found) if found else None
         return row
 
     async def range_again(
@@ -105,12 +109,14 @@ class Deliveries:
         limit: int,
     ) -> int:
         """Send again, now, the oldest `limit` of those made in a span of time; how many there were."""
-        done: str = await self._pool.execute(RANGE_AGAIN, owner, webhook_id, list(states), since, until, limit)
-        await self._pool.execute(WAKE)
+        async with acting_for(self._pool, [owner]) as connection:
+            done: str = await connection.execute(RANGE_AGAIN, owner, webhook_id, list(states), since, until, limit)
+            await connection.execute(WAKE)
         return int(done.rpartition(" ")[2])
 
-    async def _woken(self, row: asyncpg.Record | None) -> DeliveryView | None:
-        if row is None:
-            return None
-        await self._pool.execute(WAKE)
-        return DeliveryView(**row)
+
+async def _woken(connection: asyncpg.Connection, row: asyncpg.Record | None) -> DeliveryView | None:
+    if row is None:
+        return None
+    await connection.execute(WAKE)
+    return DeliveryView(**row)

@@ -11,6 +11,7 @@ import asyncpg
 
 from shared.errors import Conflict
 from shared.ids import new_id
+from shared.wall import acting_for
 from shared.webhooks.signing import Signing, new_secret, signing_of
 
 COLUMNS = "id, url, events, description, created_at, updated_at, disabled_at, disabled_reason"
@@ -97,7 +98,7 @@ class Webhooks:
     ) -> tuple[WebhookView, str]:
         """The new webhook and its secret; Conflict if the owner has as many as allowed."""
         secret = new_secret(signing)
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with acting_for(self._pool, [owner]) as connection, connection.transaction():
             await connection.execute(LOCK, owner)
             if await connection.fetchval(COUNT, owner) >= self._most:
                 raise Conflict(f"You already have {self._most} webhooks.", details={"limit": self._most})
@@ -107,10 +108,12 @@ class Webhooks:
 
     async def all(self, owner: str) -> list[WebhookView]:
         """Newest first."""
-        return [WebhookView(**row) for row in await self._pool.fetch(PAGE, owner)]
+        async with acting_for(self._pool, [owner]) as connection:
+            return [WebhookView(**row) for row in await connection.fetch(PAGE, owner)]
 
     async def get(self, owner: str, webhook_id: UUID) -> WebhookView | None:
-        row = await self._pool.fetchrow(GET, owner, webhook_id)
+        async with acting_for(self._pool, [owner]) as connection:
+            row = await connection.fetchrow(GET, owner, webhook_id)
         return WebhookView(**row) if row else None
 
     async def change(
@@ -125,7 +128,7 @@ class Webhooks:
     ) -> WebhookView | None:
         """Change what is not None; None if the owner has no such webhook."""
         wanted = list(events) if events is not None else None
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with acting_for(self._pool, [owner]) as connection, connection.transaction():
             row = await connection.fetchrow(CHANGE, owner, webhook_id, url, wanted, description, enabled)
             if row is not None and row["disabled_at"] is not None:
                 await connection.execute(PARK, owner, webhook_id)
@@ -133,20 +136,22 @@ class Webhooks:
 
     async def remove(self, owner: str, webhook_id: UUID) -> bool:
         """Delete it with its secrets and deliveries."""
-        return await self._pool.fetchval(REMOVE, owner, webhook_id) is not None
+        async with acting_for(self._pool, [owner]) as connection:
+            return await connection.fetchval(REMOVE, owner, webhook_id) is not None
 
     async def secret(self, owner: str, webhook_id: UUID | None) -> str:
         """The one that signs, and that does not expire; the owner's own is made when it is first asked for."""
-        found: str | None = await self._pool.fetchval(SECRET, owner, webhook_id)
-        if found is None:
-            await self._pool.execute(ADD_SECRET, new_id(), owner, webhook_id, new_secret("hmac"))
-            found = await self._pool.fetchval(SECRET, owner, webhook_id)
+        async with acting_for(self._pool, [owner]) as connection:
+            found: str | None = await connection.fetchval(SECRET, owner, webhook_id)
+            if found is None:
+                await connection.execute(ADD_SECRET, new_id(), owner, webhook_id, new_secret("hmac"))
+                found = await connection.fetchval(SECRET, owner, webhook_id)
         assert found is not None
         return found
 
     async def rotate(self, owner: str, webhook_id: UUID | None, signing: Signing | None, overlap: float) -> str:
         """A new secret, of the old one's kind unless told otherwise; the old one signs for `overlap` seconds more."""
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with acting_for(self._pool, [owner]) as connection, connection.transaction():
             await connection.execute(LOCK, owner)
             old: str | None = await connection.fetchval(SECRET, owner, webhook_id)
             secret = new_secret(signing or (signing_of(old) if old else "hmac"))

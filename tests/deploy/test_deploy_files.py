@@ -22,6 +22,7 @@ DOCKERFILES = sorted((ROOT / "deploy" / "docker").glob("*.Dockerfile"))
 FOREIGN = {
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
+    "GATEWAY_POSTGRES_PASSWORD",
     "MINIO_ROOT_PASSWORD",
     "MINIO_ROOT_USER",
     "POSTGRES_INITDB_ARGS",

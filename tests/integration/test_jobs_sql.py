@@ -21,7 +21,7 @@ import shared.jobs.table
 import shared.uploads.table
 import shared.usage.table
 import shared.webhooks.table  # noqa: F401
-from shared.database import SESSION, Base, open_database
+from shared.database import Base, open_database
 from shared.errors import AtelierError, RateLimited
 from shared.ids import new_id
 from shared.jobs.attempts import Attempt, Backoff, Pulse
@@ -29,6 +29,7 @@ from shared.jobs.claims import Claim, claim, claim_next, ring
 from shared.jobs.queries import JobQueries
 from shared.jobs.submissions import Limits, Receipt, Submission, Submitter
 from shared.jobs.upkeep import Budget, expire, mark_for_purge, marked, reap_expired, reap_worker
+from shared.wall import open_walled
 from shared.webhooks.events import ENDS
 
 T = TypeVar("T")
@@ -55,11 +56,11 @@ def _empty(engine: Engine) -> None:
 
 @pytest.fixture
 def gateway(database_url: str) -> Callable[[Callable[[asyncpg.Pool], Awaitable[Any]]], Any]:
-    """Runs a coroutine with an asyncpg pool, as the gateway would."""
+    """Runs a coroutine with a pool of the gateway's: its role, behind the wall."""
 
     def run(work: Callable[[asyncpg.Pool], Awaitable[T]]) -> T:
         async def with_pool() -> T:
-            async with asyncpg.create_pool(database_url, min_size=1, max_size=8, server_settings=SESSION) as pool:
+            async with open_walled(database_url, name="test", size=8) as pool:
                 return await work(pool)
 
         return asyncio.run(with_pool())

@@ -32,7 +32,7 @@ class Answering:
         """The answer that an earlier request made."""
         if not self.wait:
             return await self.at_once(receipt, {})
-        async with self.state.waiting.watch(receipt.job_id) as watch:
+        async with self.state.waiting.watch(receipt.job_id, self.owner) as watch:
             return await self.when_ended(receipt, watch)
 
     async def when_ended(self, receipt: Receipt, watch: Watch) -> Response:

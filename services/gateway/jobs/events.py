@@ -20,7 +20,7 @@ async def status_events(state: GatewayState, job_id: UUID, owner: str, base: str
     yield RETRY
     number = 0
     with state.counters.waiting.track_inprogress():
-        async with state.waiting.watch(job_id) as watch:
+        async with state.waiting.watch(job_id, owner) as watch:
             while True:
                 job = await state.jobs.get(job_id, owner)
                 if job is None:

@@ -85,7 +85,7 @@ async def _accept(answering: Answering, submission: Submission, files: RequestFi
     if not answering.wait:
         return await answering.at_once(await _submitted(state, submission, files), {})
     # Listen before the job exists: it may end while the commit's answer is still under way.
-    async with state.waiting.watch(submission.id) as watch:
+    async with state.waiting.watch(submission.id, submission.owner) as watch:
         receipt = await _submitted(state, submission, files)
         if not receipt.replayed:
             return await answering.when_ended(receipt, watch)

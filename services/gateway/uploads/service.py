@@ -102,7 +102,7 @@ class Uploads:
         upload = await self.table.use(found.id, owner)
         if upload is None or upload.sha256 is None:
             return None
-        return StoredFile(upload.name, upload.received, upload.sha256, tuple(await self.table.pieces(upload)))
+        return StoredFile(upload.name, upload.received, upload.sha256, tuple(await self.table.pieces(upload, owner)))
 
     async def _with_length(self, upload: UploadView, owner: str, length: int) -> UploadView:
         if length > self.max_bytes:
@@ -121,7 +121,7 @@ class Uploads:
     async def _complete(self, upload: UploadView, owner: str, sha256: str | None, name: str | None) -> UploadView:
         """Note what the bytes are, and share those of an equal upload. Harmless if somebody else does so meanwhile."""
         try:
-            pieces = await self.table.pieces(upload)
+            pieces = await self.table.pieces(upload, owner)
             head = await self._in_storage(head_of_pieces, pieces, HEAD)
             sha256 = sha256 or await self._in_storage(sha256_of_pieces, pieces)
             media_type = media_type_of(head, SIGNATURES) or ANYTHING

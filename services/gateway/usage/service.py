@@ -22,11 +22,13 @@ from services.gateway.usage.schemas import (
 from shared.accounts.credentials import Principal
 from shared.usage.days import FamilyDay
 from shared.usage.quotas import Booked, booked
+from shared.wall import acting_for
 
 
 async def booked_by(state: GatewayState, owner: str) -> Booked:
     """What the owner has booked now, by the database's clock."""
-    return (await booked(state.read_pool, [owner]))[owner]
+    async with acting_for(state.read_pool, [owner]) as connection:
+        return (await booked(connection, [owner]))[owner]
 
 
 async def usage_of(
