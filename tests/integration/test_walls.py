@@ -33,7 +33,7 @@ from shared.wall import ROLE, acting_for, managing_accounts, open_walled
 from tests.accounts import PASSWORD, SECRET
 from workers.families import families
 
-OWNED = ("owner", "user_id", "job_id")  # a table with such a column holds somebody's rows
+OWNED = ("owner", "user_id", "job_id", "upload_id")  # a table with such a column holds somebody's rows
 # Such tables that have no wall, and why.
 OPEN = {"stream_tickets": "redeemed by a hash of 256 random bits, before anybody is known, and holds no more than that"}
 ANN, BOB = (f"0199a7f0-0000-7000-8000-0000000000{owner}" for owner in ("aa", "bb"))
@@ -141,7 +141,7 @@ def test_statements_that_name_nobody_reach_the_shown_owners_rows(
 @pytest.mark.parametrize("change", ["insert", "move"])
 def test_no_row_is_made_for_another_owner(gateway_db: Connection, table: str, change: str) -> None:
     whose = next((name for name in OWNED if name in Base.metadata.tables[table].columns), "id")
-    moved = f"UPDATE {table} SET {whose} = {':job' if whose == 'job_id' else ':owner'}"
+    moved = f"UPDATE {table} SET {whose} = {':job' if whose in ('job_id', 'upload_id') else ':owner'}"
     statement = ROWS[table] if change == "insert" else moved
     show(gateway_db, ANN)
     with pytest.raises(ProgrammingError) as refused:
