@@ -107,7 +107,8 @@ def test_what_make_env_writes_starts_every_process(
 ) -> None:
     given = environment_of(compose["services"][name], generated)
     assert start(given, monkeypatch)
-    for variable in ("POSTGRES_PASSWORD", "REDIS_PASSWORD", "STORAGE_PASSWORD"):
+    database = "GATEWAY_POSTGRES_PASSWORD" if name == "gateway" else "POSTGRES_PASSWORD"
+    for variable in (database, "REDIS_PASSWORD", "STORAGE_PASSWORD"):
         for known in ("postgres", "changeme", "password", "minioadmin", "atelier"):
             with pytest.raises(ValidationError, match="everybody knows"):
                 start(environment_of(compose["services"][name], generated | {variable: known}), monkeypatch)

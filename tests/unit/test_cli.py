@@ -22,7 +22,7 @@ def test_the_installed_command_is_this_one() -> None:
     ("arguments", "said"),
     [
         (["--help"], "admin"),
-        (["admin", "--help"], "usage: atelier admin [-h] {create,tier}"),
+        (["admin", "--help"], "usage: atelier admin [-h] {create,tier,quota}"),
         (["admin", "create", "--help"], "usage: atelier admin create [-h] name email"),
     ],
 )
