@@ -42,7 +42,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path, environment: dict[s
 def _empty(database_url: str) -> None:
     connection = psycopg2.connect(database_url)
     with connection, connection.cursor() as cursor:
-        cursor.execute("TRUNCATE uploads, upload_parts, jobs, deliveries")
+        cursor.execute("TRUNCATE uploads, upload_parts, jobs CASCADE")
     connection.close()
 
 
