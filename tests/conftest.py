@@ -45,9 +45,11 @@ HOSTILE = {
     "P": "paths, ids, names, queries, methods",
     "R": "more than anybody needs",
     "F": "forms and files",
+    "U": "uploads",
     "I": "pictures",
+    "A": "sounds",
     "S": "addresses that lead elsewhere",
-    "T": "tokens, keys, passwords",
+    "T": "tokens, keys, passwords, tickets",
     "W": "webhooks",
 }
 

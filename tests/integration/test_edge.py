@@ -180,6 +180,7 @@ def test_an_offer_of_a_websocket_is_declined(client: httpx.Client) -> None:
         check(answer.headers)
 
 
+@pytest.mark.hostile("H")
 @pytest.mark.parametrize(
     "sent",
     [
@@ -217,6 +218,7 @@ def test_a_request_has_its_own_id(client: httpx.Client) -> None:
     assert first.json()["request_id"] == first.headers["x-request-id"]
 
 
+@pytest.mark.hostile("H")
 def test_a_client_may_name_its_request_in_a_safe_shape(served: Platform, client: httpx.Client) -> None:
     named = client.get("/nothing-here", headers={"X-Request-ID": "4bf92f3577b34da6a3ce929d0e0e4736"})
     assert named.headers["x-request-id"] == named.json()["request_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -272,6 +274,7 @@ def test_only_listed_origins_may_call(client: httpx.Client, signed_in: dict[str,
     assert "access-control-allow-origin" in listed.headers
 
 
+@pytest.mark.hostile("H")
 def test_other_hosts_are_not_answered(client: httpx.Client) -> None:
     assert client.get("/health", headers={"Host": "api.example.com"}).status_code == 200
     refused = client.get("/health", headers={"Host": "evil.example.com"})

@@ -45,6 +45,7 @@ def test_an_upload_knows_its_kind(platform: Platform) -> None:
         assert whole(platform.client, encoded(tone(), kind))["media_type"] == MEDIA_TYPES[kind.split()[0]]
 
 
+@pytest.mark.hostile("A")
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -60,6 +61,7 @@ def test_a_sound_that_cannot_be_heard_fails_its_job_at_once(platform: Platform, 
     assert found["error"] == {"code": "input_rejected", "message": said}
 
 
+@pytest.mark.hostile("A")
 @pytest.mark.parametrize("way", SENT)
 @pytest.mark.parametrize(
     ("body", "code"),

@@ -77,6 +77,7 @@ def test_of_many_who_come_at_once_one_gets_the_stream(gateways: list[Platform], 
     assert sorted(found) == [200] + [401] * 11
 
 
+@pytest.mark.hostile("T")
 def test_a_ticket_is_for_one_job_only(gateways: list[Platform], person: Person) -> None:
     mine, other = ended_job(person), ended_job(person)
     made = ticket(person, mine)["ticket"]
@@ -87,6 +88,7 @@ def test_a_ticket_is_for_one_job_only(gateways: list[Platform], person: Person) 
     assert follow(gateways[0], f"/status/{mine}/events?ticket={made}").status_code == 200, "nobody else used it up"
 
 
+@pytest.mark.hostile("T")
 @pytest.mark.parametrize("wrong", ["", "x", "x" * 5000, "%00", "%ff", "é"])
 def test_what_is_no_ticket_is_refused(gateways: list[Platform], person: Person, wrong: str) -> None:
     refused = follow(gateways[0], f"/status/{ended_job(person)}/events?ticket={wrong}")
@@ -114,6 +116,7 @@ def test_a_ticket_ends_with_what_asked_for_it(gateways: list[Platform], person: 
     assert follow(gateways[1], by_session["events_url"]).status_code == 401
 
 
+@pytest.mark.hostile("T")
 def test_two_credentials_must_be_one_persons(gateways: list[Platform], person: Person) -> None:
     job_id, other = ended_job(person), register(gateways[0].client, next(names))
     assert follow(gateways[0], ticket(person, job_id)["events_url"], other.headers).status_code == 401

@@ -232,6 +232,7 @@ def test_a_connection_that_hangs_holds_nobody_up(platform: Platform, client: htt
     assert status(client, upload_id)["sha256"] == sha256(body)
 
 
+@pytest.mark.hostile("U")
 @pytest.mark.parametrize("at", [0, 4, 6, 10**15])
 def test_bytes_that_do_not_follow_are_refused(client: httpx.Client, at: int) -> None:
     upload_id = create(client, 10)
@@ -242,6 +243,7 @@ def test_bytes_that_do_not_follow_are_refused(client: httpx.Client, at: int) -> 
     assert offset(client, upload_id) == 5
 
 
+@pytest.mark.hostile("U")
 @pytest.mark.parametrize("algorithm", ["sha1", "sha256"])
 def test_bytes_that_are_not_what_their_checksum_says_do_not_count(
     client: httpx.Client, storage_url: str, algorithm: str
@@ -259,6 +261,7 @@ def test_bytes_that_are_not_what_their_checksum_says_do_not_count(
     assert len(client.get("/uploads").json()["uploads"]) == 1
 
 
+@pytest.mark.hostile("U")
 def test_bytes_that_cannot_be_checked_any_more_do_not_count(platform: Platform, client: httpx.Client) -> None:
     """The rest of them, and so their checksum, never came."""
     body, upload_id = BIG[:1_000_000], create(client, len(BIG))
@@ -292,6 +295,7 @@ BAD_CREATIONS: dict[str, tuple[dict[str, str], int, str]] = {
 }
 
 
+@pytest.mark.hostile("U")
 @pytest.mark.parametrize("name", BAD_CREATIONS)
 def test_a_bad_creation_names_the_header_and_leaves_nothing(client: httpx.Client, name: str) -> None:
     headers, code, field = BAD_CREATIONS[name]
@@ -311,6 +315,7 @@ FORM_PARTS = {
 }
 
 
+@pytest.mark.hostile("U")
 @pytest.mark.parametrize("name", FORM_PARTS)
 def test_a_form_that_is_no_one_file_is_refused_and_leaves_nothing(
     client: httpx.Client, gone: Callable[[], None], name: str
@@ -322,6 +327,7 @@ def test_a_form_that_is_no_one_file_is_refused_and_leaves_nothing(
     gone()
 
 
+@pytest.mark.hostile("U")
 @pytest.mark.parametrize("way", WAYS)
 def test_too_large_a_file_is_refused_and_leaves_nothing(
     client: httpx.Client, gone: Callable[[], None], way: str
@@ -332,6 +338,7 @@ def test_too_large_a_file_is_refused_and_leaves_nothing(
     gone()
 
 
+@pytest.mark.hostile("U")
 def test_more_bytes_than_were_announced_are_refused(client: httpx.Client) -> None:
     upload_id = create(client, 10)
     for body in (b"12345678901", in_pieces(b"12345678901")):
@@ -340,6 +347,7 @@ def test_more_bytes_than_were_announced_are_refused(client: httpx.Client) -> Non
     assert offset(client, upload_id) == 0
 
 
+@pytest.mark.hostile("U")
 def test_a_client_with_another_protocol_or_type_is_told_so(client: httpx.Client) -> None:
     upload_id = create(client, 10)
     answer = patch(client, upload_id, 0, b"1", **{"Tus-Resumable": "0.2.2"})
@@ -465,6 +473,7 @@ def test_use_prolongs_the_life_of_an_upload(client: httpx.Client, kept: Kept) ->
     assert status(client, made["id"])["expires_at"] > made["expires_at"]
 
 
+@pytest.mark.hostile("U")
 def test_a_foreign_upload_is_an_unknown_one(client: httpx.Client, kept: Kept) -> None:
     complete, unfinished = whole(client, PNG)["id"], create(client, 5)
     kept.execute("UPDATE uploads SET owner = 'somebody-else' WHERE id IN (%s, %s)", complete, unfinished)
@@ -501,6 +510,7 @@ def test_a_job_uses_an_upload_and_outlives_it(
     assert client.get(f"/results/{answer.json()['job_id']}").status_code == 200, "its manifest tells the source"
 
 
+@pytest.mark.hostile("U")
 def test_an_upload_must_be_a_file_of_the_field(client: httpx.Client, kept: Kept) -> None:
     unfinished, text = create(client, 10), whole(client, b"Dear reader, I am no picture.")
     large, before = whole(client, long_picture(MAX_PICTURE + 1)), kept.snapshot()
@@ -547,6 +557,7 @@ def test_pages_lead_through_all_uploads(client: httpx.Client) -> None:
     assert client.get("/uploads", params={"sha256": "x"}).json()["details"]["field"] == "sha256"
 
 
+@pytest.mark.hostile("U")
 def test_an_upload_of_too_many_parts_is_refused(client: httpx.Client, kept: Kept) -> None:
     upload_id = create(client, 10)
     kept.execute("UPDATE uploads SET parts = 1000 WHERE id = %s", upload_id)

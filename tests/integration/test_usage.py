@@ -142,6 +142,7 @@ def test_limits_tell_what_is_left(gateways: list[Platform], person: Person, envi
     assert usage(gateways[1], person.headers)["limits"]["stored_bytes"] == {"used": 6000, "limit": None, "left": None}
 
 
+@pytest.mark.hostile("P")
 @pytest.mark.parametrize(
     ("span", "field"),
     [

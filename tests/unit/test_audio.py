@@ -75,6 +75,7 @@ def test_a_flac_of_unknown_length_is_read_to_its_end(tmp_path: Path) -> None:
     assert read(tmp_path, with_total(encoded(tone(), "flac"), 0)).seconds == 1
 
 
+@pytest.mark.hostile("A")
 def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     bomb = hours_of_silence(3)
     assert len(bomb) < 500_000
@@ -82,15 +83,18 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
         read(tmp_path, bomb)
 
 
+@pytest.mark.hostile("A")
 def test_a_bomb_that_does_not_tell_its_length_is_refused_while_it_is_decoded(tmp_path: Path) -> None:
     with pytest.raises(InputRejected, match="longer than 60 seconds"):
         read(tmp_path, with_total(hours_of_silence(3), 0))
 
 
+@pytest.mark.hostile("A")
 def test_a_header_that_tells_too_little_gets_no_more(tmp_path: Path) -> None:
     assert len(read(tmp_path, with_total(hours_of_silence(1), 8000)).samples) == 8000
 
 
+@pytest.mark.hostile("A")
 def test_many_channels_count_as_many_samples(tmp_path: Path) -> None:
     long = encoded(np.zeros((RATE * 601, 8), np.float32), "flac")
     with pytest.raises(InputRejected, match=f"more than {decode_audio.MAX_SAMPLES} samples"):
@@ -131,6 +135,7 @@ BAD = {
 }
 
 
+@pytest.mark.hostile("A")
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_no_sound_of_ours_is_refused(tmp_path: Path, name: str) -> None:
     content, said = BAD[name]
@@ -153,6 +158,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evil: str) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
 
+@pytest.mark.hostile("A")
 def test_a_greedy_decoder_dies_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even a decoder that a file makes take memory without end harms the worker."""
     child(tmp_path, monkeypatch, "bytearray(2 << 30)")
