@@ -1,4 +1,4 @@
-"""A loop of the coordinator: does its round, waits, and survives a database or Redis that is away."""
+"""A loop of the coordinator: does its round, waits, and survives a server that is away and a round that fails."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ class Loop(threading.Thread):
             if not self._failing:
                 log.warning("a server is away", loop=self.name, error=str(error).split("\n", 1)[0])
             self._failing = True
+        except Exception:  # a bug of ours in one round must not end all rounds
+            log.exception("a round failed", loop=self.name)
         else:
             if self._failing:
                 log.info("back to work", loop=self.name)

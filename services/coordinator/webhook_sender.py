@@ -99,6 +99,9 @@ class WebhookSender(Loop):
             return self._failed(due, None, None, str(error))
         except EgressError:
             return self._failed(due, None, None, "There was no answer.")
+        except Exception:  # a bug of ours with one delivery must not send it for ever
+            log.exception("a delivery failed", event=str(due.event_id))
+            return self._failed(due, None, None, "It could not be sent.")
 
     def _judged(self, due: Due, answer: Answer, response: str) -> Outcome:
         if 200 <= answer.status < 300:
