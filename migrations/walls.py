@@ -65,12 +65,13 @@ def no_wall(table: str) -> str:
 def window(schema: str, signature: str, returns: str, query: str) -> str:
     """A function for the gateway that looks past the wall, with the rights of the tables' owner.
 
-    In plpgsql, because that keeps its plans; the search path is fixed: the tables' `schema`, temporary tables last.
+    A query that deletes is VOLATILE; the others see what the statement sees that asks. In plpgsql, because that keeps
+    its plans; the search path is fixed: the tables' `schema`, temporary tables last.
     """
     rows = returns.startswith("TABLE")
-    name = signature.split("(")[0]
+    name, volatility = signature.split("(")[0], "VOLATILE" if query.startswith("DELETE") else "STABLE"
     return f"""
-CREATE FUNCTION {signature} RETURNS {returns} LANGUAGE plpgsql STABLE SECURITY DEFINER
+CREATE FUNCTION {signature} RETURNS {returns} LANGUAGE plpgsql {volatility} SECURITY DEFINER
 SET search_path = pg_catalog, {schema}, pg_temp AS $$
 #variable_conflict use_column
 BEGIN

@@ -24,13 +24,14 @@ WALLS = {
     "job_webhooks": BY_OWNER,
     "deliveries": BY_OWNER,
     "uploads": BY_OWNER,
-    "upload_parts": "upload_id IN (SELECT id FROM uploads)",
+    "upload_parts": "EXISTS (SELECT FROM uploads WHERE uploads.id = upload_id)",  # by its key; uploads has its own wall
     "usage_now": BY_OWNER,
     "usage_days": BY_OWNER,
     "usage_requests": BY_OWNER,
     "users": f"id::text = ANY ({OWNERS}) OR {ALL_ACCOUNTS}",
     "sessions": BY_USER,
     "api_keys": f"{BY_USER} OR {ALL_ACCOUNTS}",
+    "stream_tickets": BY_OWNER,
 }
 
 # What the gateway's statements need and nothing else: workers run jobs and publish results, the coordinator sends
@@ -56,7 +57,7 @@ GRANTS = {
     "usage_now": "SELECT",
     "usage_days": "SELECT, DELETE",
     "usage_requests": "SELECT, INSERT, DELETE, UPDATE (requests)",
-    "stream_tickets": "SELECT, INSERT, DELETE",
+    "stream_tickets": "INSERT",
     "attempts": "SELECT, INSERT, UPDATE, DELETE",
     "workers": "SELECT",
     "models": "SELECT",
@@ -116,6 +117,11 @@ WINDOWS = (
         k.last_used_at IS NULL OR k.last_used_at < now() - interval '1 minute'
     FROM api_keys k JOIN users u ON u.id = k.user_id
     WHERE k.prefix = $1 AND (k.expires_at IS NULL OR k.expires_at > now()) AND u.is_active""",
+    ),
+    (
+        "owner_of_ticket(ticket_hash bytea, job_id uuid)",
+        "TABLE (owner text)",
+        "DELETE FROM stream_tickets WHERE ticket_hash = $1 AND job_id = $2 AND expires_at > now() RETURNING owner",
     ),
 )
 
