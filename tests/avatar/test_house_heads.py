@@ -14,7 +14,7 @@ from workers.avatar.house import score
 from workers.avatar.house.heads import LATENT_DIM
 
 HEADS = 12
-RECOGNISED, DECIBELS, SMILE = 0.85, 25, 5
+RECOGNISED, DECIBELS, SMILE = 0.9, 25, 5
 
 
 @pytest.fixture(scope="module", autouse=True)
