@@ -121,7 +121,7 @@ def _to_the_surface(head: heads.Heads, points: Tensor) -> Tensor:
 
 
 def _in_the_face(points: Tensor) -> Tensor:
-    """Points [N, 4 n, 3] in [-1, 1] → a quarter of them around the face, half around the mouth, a quarter around the eyes.
+    """Points [N, 4 n, 3] in [-1, 1] → a quarter around the face, half around the mouth, a quarter around the eyes.
 
     The face has the details, and what tells a woman from a man is on a few hundredths of it: lips and lashes.
     """
