@@ -13,6 +13,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+import tests.conformance.media_types  # noqa: F401  (registers them)
 from services.gateway.app import make_app
 from shared.settings import get_settings
 from tests.platform import Platform
@@ -42,7 +43,6 @@ def document() -> dict[str, Any]:
     return found
 
 
-schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
 SCHEMA = schemathesis.openapi.from_dict(document())
 # The event stream of a queued job does not end by itself; it has tests of its own.
 OPERATIONS = [

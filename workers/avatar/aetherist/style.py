@@ -42,6 +42,7 @@ class StyleMap:
         """[B, 3, H, W] in [-1, 1] → the same; weight 0 gives the very same pictures, 1 the full style."""
         if weight == 0:
             return images
+        images = images.clamp(-1, 1)  # an overshoot of the white background would be a colour of its own
         shifted = images - self.source[:, None, None]
         coloured = torch.einsum("ij,bjhw->bihw", self.matrix, shifted) + self.target[:, None, None]
         levels = _levels(coloured)
