@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,17 @@ class Platform:
         children = psutil.Process(self.processes["worker"].pid).children()
         spawned = [c for c in children if "spawn_main" in " ".join(c.cmdline())]
         return spawned[-1] if spawned else None
+
+
+@contextmanager
+def two_gateways(environment: dict[str, str], folder: Callable[[str], Path]) -> Iterator[list[Platform]]:
+    """Two running gateways over the same servers; `folder` makes one for the logs of each."""
+    platforms = [Platform(environment, folder("logs")) for _ in range(2)]
+    try:
+        yield [platform.start("gateway") for platform in platforms]
+    finally:
+        for platform in platforms:
+            platform.close()
 
 
 def kill_child(platform: Platform) -> None:

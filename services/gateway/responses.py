@@ -1,8 +1,13 @@
-"""The documented error responses of routes: which statuses an address can answer, all with the one body."""
+"""What routes answer: JSON, and the documented error responses, all with the one body."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from datetime import date
 from typing import Any
+
+from starlette.responses import Response
 
 from services.gateway.errors import MEDIA_TYPE
 
@@ -37,3 +42,12 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def _problem(status: int) -> dict[str, Any]:
     headers = {"headers": RETRY_AFTER} if status in (429, 503) else {}
     return {"description": DESCRIPTIONS[status], "content": PROBLEM, **headers}
+
+
+def json_answer(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """The body as JSON: times as ISO 8601, ids and whatever else as text."""
+    return Response(json.dumps(body, default=_as_text), status, headers=headers, media_type="application/json")
+
+
+def _as_text(value: Any) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
+from services.gateway.content_type import content_type_of
 from services.gateway.errors import validation_failed
 from services.gateway.json_reader import read_body, read_json
 from shared.errors import UnsupportedMediaType
@@ -25,8 +26,7 @@ async def read_typed(request: Request, limit: int, schema: type[Body]) -> Body:
 
     No error repeats a value: it may be a password, and answers may be logged on their way.
     """
-    media_type = request.headers.get("content-type", JSON).split(";")[0].strip().lower()
-    if media_type != JSON:
+    if content_type_of(request, JSON) != JSON:
         raise UnsupportedMediaType(f"This address takes {JSON}.", headers={"Accept": JSON})
     try:
         return schema.model_validate(read_json(await read_body(request, limit)))

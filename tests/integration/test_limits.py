@@ -21,7 +21,7 @@ from services.local.processes import usable_port
 from services.local.redis import EmbeddedRedis
 from tests.accounts import AUTH, Person, register
 from tests.integration.test_accounts import execute
-from tests.platform import ROOT, Platform, wait_until
+from tests.platform import ROOT, Platform, two_gateways, wait_until
 
 LIMITED = AUTH | {"ATELIER_RATE_LIMITS": "true"}
 names = (f"limited{n}" for n in range(1000))
@@ -29,12 +29,8 @@ names = (f"limited{n}" for n in range(1000))
 
 @pytest.fixture(scope="module")
 def gateways(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Platform]]:
-    platforms = [Platform(environment | LIMITED, tmp_path_factory.mktemp("logs")) for _ in range(2)]
-    try:
-        yield [platform.start("gateway") for platform in platforms]
-    finally:
-        for platform in platforms:
-            platform.close()
+    with two_gateways(environment | LIMITED, tmp_path_factory.mktemp) as platforms:
+        yield platforms
 
 
 @pytest.fixture

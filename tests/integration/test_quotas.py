@@ -35,7 +35,7 @@ from tests.egress.servers import Server, reply, serving
 from tests.forms import PNG
 from tests.integration.kept import Kept
 from tests.integration.test_accounts import execute
-from tests.platform import ROOT, Platform, wait_until
+from tests.platform import ROOT, Platform, two_gateways, wait_until
 
 BUDGET = Budget(max_crashes=2, max_failures=3, pause=0, ttl=60)
 STORED = "SELECT coalesce(sum(stored_bytes), 0) FROM jobs WHERE owner = :owner"
@@ -339,12 +339,8 @@ def platforms(
     way_out = {"ATELIER_EGRESS_PORTS": str(web.port), "ATELIER_EGRESS_NETWORKS": f"{OUTSIDE}/32"}
     quick = {"ATELIER_PURGE_GRACE_SECONDS": "0.1", "ATELIER_REAP_SECONDS": "0.1"}
     served = environment | AUTH | way_out | quick | {"ATELIER_FREE_GPU_SECONDS": "0", "ATELIER_QUEUE_SIZE": "0"}
-    platforms = [Platform(served, tmp_path_factory.mktemp("logs")) for _ in range(2)]
-    try:
-        yield [platform.start("gateway") for platform in platforms]
-    finally:
-        for platform in platforms:
-            platform.close()
+    with two_gateways(served, tmp_path_factory.mktemp) as platforms:
+        yield platforms
 
 
 @pytest.fixture

@@ -17,19 +17,15 @@ import pytest
 from shared.ids import new_id
 from tests.accounts import AUTH, Person, register
 from tests.integration.test_accounts import execute
-from tests.platform import Platform, wait_until
+from tests.platform import Platform, two_gateways, wait_until
 
 names = (f"watcher{n}" for n in range(1000))
 
 
 @pytest.fixture(scope="module")
 def gateways(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Platform]]:
-    platforms = [Platform(environment | AUTH, tmp_path_factory.mktemp("logs")) for _ in range(2)]
-    try:
-        yield [platform.start("gateway") for platform in platforms]
-    finally:
-        for platform in platforms:
-            platform.close()
+    with two_gateways(environment | AUTH, tmp_path_factory.mktemp) as platforms:
+        yield platforms
 
 
 @pytest.fixture

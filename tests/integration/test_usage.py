@@ -14,7 +14,7 @@ import redis
 
 from tests.accounts import AUTH, Person, login, register
 from tests.integration.test_accounts import execute
-from tests.platform import Platform, wait_until
+from tests.platform import Platform, two_gateways, wait_until
 
 LIMITED = AUTH | {"ATELIER_RATE_LIMITS": "true", "ATELIER_FREE_STORED_BYTES": "5000", "ATELIER_MAX_LIVE_JOBS": "7"}
 names = (f"spender{n}" for n in itertools.count())
@@ -23,13 +23,9 @@ names = (f"spender{n}" for n in itertools.count())
 @pytest.fixture(scope="module")
 def gateways(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Platform]]:
     """Two gateways, and a worker with its coordinator."""
-    platforms = [Platform(environment | LIMITED, tmp_path_factory.mktemp("logs")) for _ in range(2)]
-    try:
-        platforms[1].start("gateway", "coordinator")
-        yield [platforms[0].start("gateway"), platforms[1]]
-    finally:
-        for platform in platforms:
-            platform.close()
+    with two_gateways(environment | LIMITED, tmp_path_factory.mktemp) as platforms:
+        platforms[1].start("coordinator")
+        yield platforms
 
 
 @pytest.fixture

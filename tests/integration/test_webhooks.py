@@ -12,12 +12,12 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import httpx
-import psycopg2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from standardwebhooks import Webhook
 
 from tests.egress.servers import Behaviour, Server, broken, redirect, reply, serving
+from tests.integration.test_accounts import execute
 from tests.platform import Platform, wait_until
 
 SCHEDULE = "0,0.1,0.1,0.1"
@@ -126,15 +126,6 @@ def settled(platform: Platform, webhook: str = "default", count: int = 1, **aske
     return wait_until(done, 30, "settled deliveries")
 
 
-def execute(platform: Platform, statement: str, *values: Any) -> list[Any]:
-    connection = psycopg2.connect(platform.environment["DATABASE_URL"])
-    with connection, connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        rows = cursor.fetchall() if cursor.description else []
-    connection.close()
-    return rows
-
-
 def test_a_jobs_webhook_hears_how_it_ended(platform: Platform, receiver: Receiver) -> None:
     url = receiver.at("/ended")
     secret = platform.client.get("/webhooks/default/secret").json()["secret"]
@@ -152,7 +143,7 @@ def test_a_jobs_webhook_hears_how_it_ended(platform: Platform, receiver: Receive
     assert (delivery["state"], delivery["status"], delivery["tries"]) == ("delivered", 200, 1)
     assert delivery["id"] == heard.headers["webhook-id"]
     assert delivery["response"] == "hello"
-    stored = execute(platform, "SELECT input FROM jobs WHERE id = %s", job_id)[0][0]
+    stored = execute(platform.environment, "SELECT input FROM jobs WHERE id = %s", job_id)[0][0]
     assert "webhook_url" not in stored
 
 
@@ -177,7 +168,7 @@ def test_a_passed_deadline_is_told(platform: Platform, receiver: Receiver) -> No
     blocker = platform.submit(steps=1000, step_seconds=0.02)
     platform.running(blocker)
     job_id = platform.submit(webhook_url=receiver.at("/expired"))
-    execute(platform, "UPDATE jobs SET deadline_at = now() - interval '1 s' WHERE id = %s", job_id)
+    execute(platform.environment, "UPDATE jobs SET deadline_at = now() - interval '1 s' WHERE id = %s", job_id)
     (heard,) = receiver.waits_for("/expired", 1)
     assert heard.event["type"] == "job.expired"
     assert heard.event["data"]["error"]["code"] == "deadline"
@@ -330,7 +321,9 @@ def test_events_survive_the_sender(platform: Platform, receiver: Receiver) -> No
     assert entered.wait(30)
     platform.kill("coordinator")
     released.set()
-    execute(platform, "UPDATE deliveries SET lease_until = now() WHERE job_id = %s", job_id)  # a minute passes
+    execute(
+        platform.environment, "UPDATE deliveries SET lease_until = now() WHERE job_id = %s", job_id
+    )  # a minute passes
     platform.start("coordinator")
     heard = receiver.waits_for("/survives", 2)
     assert heard[0].headers["webhook-id"] == heard[1].headers["webhook-id"]

@@ -1,6 +1,5 @@
 """Accounts over HTTP (reference API 004), where authentication is on."""
 
-import json
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -26,14 +25,12 @@ from services.gateway.auth.schemas import (
 )
 from services.gateway.dependencies import Before, Caller, State
 from services.gateway.limits.counting import address_of
-from services.gateway.responses import problems
+from services.gateway.responses import json_answer, problems
 from services.gateway.typed_bodies import read_typed, takes
 from shared.accounts.credentials import KeyView, Principal
 from shared.accounts.users import UserView
 from shared.errors import NotFound, Unavailable
 from shared.ids import parse_id
-
-NO_STORE = {"Cache-Control": "no-store"}
 
 
 async def get_accounts(state: State) -> Accounts:
@@ -59,7 +56,7 @@ async def register(request: Request, state: State, accounts: AccountsOf) -> Resp
     """Make an account and sign in."""
     asked = await read_typed(request, state.settings.max_json_bytes, Registration)
     user, pair = await accounts.register(asked, address_of(request))
-    return _json(_signed_in("Registered.", user, pair), 201)
+    return json_answer(_signed_in("Registered.", user, pair), 201)
 
 
 @router.post(
@@ -73,7 +70,7 @@ async def login(request: Request, state: State, accounts: AccountsOf) -> Respons
     """Sign in. Failures slow the next tries down; nobody is locked out for longer than a minute."""
     asked = await read_typed(request, state.settings.max_json_bytes, Login)
     user, pair = await accounts.login(asked, address_of(request))
-    return _json(_signed_in("Signed in.", user, pair))
+    return json_answer(_signed_in("Signed in.", user, pair))
 
 
 @router.post(
@@ -87,7 +84,7 @@ async def refresh(request: Request, state: State, accounts: AccountsOf) -> Respo
     """The next pair of tokens. A refresh token serves once: if it comes again, its session ends."""
     asked = await read_typed(request, state.settings.max_json_bytes, Refresh)
     pair = await accounts.refresh(asked.refresh_token)
-    return _json({"success": True, "message": "Refreshed.", **_tokens(pair)})
+    return json_answer({"success": True, "message": "Refreshed.", **_tokens(pair)})
 
 
 @router.post("/logout", response_model=Done, responses=problems(401, 403), dependencies=allowed(SIGNED_IN))
@@ -95,14 +92,14 @@ async def logout(accounts: AccountsOf, caller: Caller) -> Response:
     """End every session of yours: all access and refresh tokens are void at once, at every gateway."""
     assert caller.user_id is not None
     await accounts.credentials.close_sessions(caller.user_id)
-    return _json({"success": True, "message": "Signed out everywhere."})
+    return json_answer({"success": True, "message": "Signed out everywhere."})
 
 
 @router.get("/profile", response_model=Profile, responses=problems(401), dependencies=allowed(ANY_ACCOUNT))
 async def profile(accounts: AccountsOf, caller: Caller) -> Response:
     """Your account."""
     user = await _user(accounts, caller)
-    return _json({"success": True, "message": "Your account.", "user": _account(user)})
+    return json_answer({"success": True, "message": "Your account.", "user": _account(user)})
 
 
 @router.put(
@@ -116,7 +113,7 @@ async def change_password(request: Request, state: State, accounts: AccountsOf, 
     """Change your password; every token of yours is void at once. Keys stay: delete those that should not."""
     asked = await read_typed(request, state.settings.max_json_bytes, NewPassword)
     await accounts.change_password(await _user(accounts, caller), asked, address_of(request))
-    return _json({"success": True, "message": "The password is changed; sign in again."})
+    return json_answer({"success": True, "message": "The password is changed; sign in again."})
 
 
 @router.post(
@@ -132,7 +129,7 @@ async def generate_key(request: Request, state: State, accounts: AccountsOf, cal
     asked = await read_typed(request, state.settings.max_json_bytes, KeyRequest)
     key, view = await accounts.make_key(await _user(accounts, caller), asked)
     told = {"success": True, "message": "Keep it safe: it is not shown again."}
-    return _json({**told, "api_key": key.text, "key_info": _key(view)}, 201)
+    return json_answer({**told, "api_key": key.text, "key_info": _key(view)}, 201)
 
 
 @router.get("/api-keys", response_model=KeyList, responses=problems(401, 403), dependencies=allowed(SIGNED_IN))
@@ -140,7 +137,7 @@ async def list_keys(accounts: AccountsOf, caller: Caller) -> Response:
     """Your keys, newest first, without their secrets."""
     assert caller.user_id is not None
     keys = [_key(view) for view in await accounts.credentials.keys(caller.user_id)]
-    return _json({"success": True, "message": f"{len(keys)} keys.", "api_keys": keys})
+    return json_answer({"success": True, "message": f"{len(keys)} keys.", "api_keys": keys})
 
 
 @router.delete(
@@ -154,7 +151,7 @@ async def delete_key(
     assert caller.user_id is not None
     if parsed is None or not await accounts.credentials.remove_key(caller.user_id, parsed):
         raise NotFound("There is no key with this id.")
-    return _json({"success": True, "message": "The key is revoked."})
+    return json_answer({"success": True, "message": "The key is revoked."})
 
 
 @router.get(
@@ -170,7 +167,7 @@ async def list_users(
     page, more = users[:limit], len(users) > limit
     following = str(page[-1].id) if more else None
     told = {"success": True, "message": f"{len(page)} accounts."}
-    return _json({**told, "users": [_account(user) for user in page], "next": following})
+    return json_answer({**told, "users": [_account(user) for user in page], "next": following})
 
 
 @router.delete(
@@ -185,7 +182,7 @@ async def delete_user(
     """Delete an account with its keys, sessions and jobs (admins); its running jobs are stopped."""
     if await accounts.users.remove(name) is None:
         raise NotFound("There is no account with this name.")
-    return _json({"success": True, "message": "The account is deleted."})
+    return json_answer({"success": True, "message": "The account is deleted."})
 
 
 async def _user(accounts: Accounts, caller: Principal) -> UserView:
@@ -217,7 +214,3 @@ def _account(user: UserView) -> dict[str, Any]:
 
 def _key(view: KeyView) -> dict[str, Any]:
     return KeyInfo(**asdict(view) | {"id": str(view.id)}).model_dump(mode="json")
-
-
-def _json(body: dict[str, Any], status: int = 200) -> Response:
-    return Response(json.dumps(body, default=str), status, headers=NO_STORE, media_type="application/json")

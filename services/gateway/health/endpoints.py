@@ -1,6 +1,5 @@
 """GET / (the map), /health and /ready."""
 
-import json
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -9,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from services.gateway.auth.access import PROBE, allowed
 from services.gateway.dependencies import State
 from services.gateway.health.service import PROFILES, check_servers, health
-from services.gateway.responses import problems
+from services.gateway.responses import json_answer, problems
 from services.gateway.version import API_VERSION, PLATFORM_VERSION
 from shared.errors import Unavailable
 from shared.family import Family
@@ -54,7 +53,7 @@ def health_router(families: dict[str, Family]) -> APIRouter:
         body = await health(state)
         if profile:
             body = {key: body[key] for key in PROFILES[profile]}
-        return Response(json.dumps(body), media_type="application/json", headers={"Cache-Control": "no-store"})
+        return json_answer(body)
 
     @router.get("/ready", responses={200: {"description": "Requests can be accepted.", **OBJECT}, **problems()})
     async def get_ready(state: State) -> Response:

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from services.gateway.auth.access import authentication_required
+from services.gateway.content_type import content_type_of
 from services.gateway.jobs.forms import FORM, read_form, text_size
 from services.gateway.json_reader import read_body, read_json, too_large
 from shared.errors import UnsupportedMediaType
@@ -32,7 +33,7 @@ async def read_input(
     `limit` is for JSON without its files (bytes). Of somebody who is not `known` no form and no file is read, only a
     short object that may tell who asks. Raises UnsupportedMediaType, ValidationFailed, PayloadTooLarge, Unauthorized.
     """
-    media_type = request.headers.get("content-type", JSON).split(";")[0].strip().lower()
+    media_type = content_type_of(request, JSON)
     forms = [choice for choice in choices if choice[1].files]
     if not known:
         if media_type != JSON:

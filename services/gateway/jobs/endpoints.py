@@ -1,6 +1,5 @@
 """Jobs after their submit: status, events, list, cancel, delete."""
 
-import json
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -12,13 +11,12 @@ from services.gateway.jobs.events import status_events
 from services.gateway.jobs.schemas import JobPage, JobStatus, StreamTicket, links
 from services.gateway.jobs.schemas import State as JobStateName
 from services.gateway.jobs.status import describe, status_body
-from services.gateway.responses import problems
+from services.gateway.responses import json_answer, problems
 from shared.accounts.stream_tickets import SECONDS, TICKETS
 from shared.errors import JobFinished, JobLive
 
 router = APIRouter(tags=["jobs"])
 NAME = "^[a-z0-9_.]+$"
-NO_STORE = {"Cache-Control": "no-store"}
 
 
 @router.get("/status/{job_id}", response_model=JobStatus, responses=problems(404), dependencies=allowed(READ_JOBS))
@@ -27,8 +25,7 @@ async def get_status(job_id: JobId, state: State, owner: Owner, base: Base) -> R
     job = await state.jobs.get(job_id, owner)
     if job is None:
         raise unknown_job()
-    body = json.dumps(await describe(state, job, base))
-    return Response(body, headers=NO_STORE, media_type="application/json")
+    return json_answer(await describe(state, job, base))
 
 
 @router.get(
@@ -47,7 +44,7 @@ async def get_events(job_id: JobId, state: State, owner: Follower, base: Base) -
     """Follow a job. Every event is the whole status, so a reconnect misses nothing."""
     if await state.jobs.get(job_id, owner) is None:
         raise unknown_job()
-    headers = NO_STORE | {"X-Accel-Buffering": "no"}
+    headers = {"X-Accel-Buffering": "no"}
     return StreamingResponse(status_events(state, job_id, owner, base), headers=headers, media_type="text/event-stream")
 
 
@@ -65,8 +62,7 @@ async def make_ticket(job_id: JobId, state: State, caller: Caller, base: Base) -
     await state.attempts.within(TICKETS, caller.owner)
     ticket = await state.stream_tickets.issue(job_id, caller)
     address = f"{links(base, str(job_id))['events_url']}?ticket={ticket}"
-    body = json.dumps({"ticket": ticket, "events_url": address, "expires_in": SECONDS})
-    return Response(body, 201, headers=NO_STORE, media_type="application/json")
+    return json_answer({"ticket": ticket, "events_url": address, "expires_in": SECONDS}, 201)
 
 
 @router.post(
@@ -84,8 +80,7 @@ async def cancel_job(job_id: JobId, state: State, owner: Owner, base: Base) -> R
     if outcome is None:
         raise JobFinished(f"The job is {job.state} already.", details={"status": job.state})
     await state.waiting.announce(job_id)
-    body = json.dumps(await describe(state, job, base))
-    return Response(body, 200 if outcome == "cancelled" else 202, headers=NO_STORE, media_type="application/json")
+    return json_answer(await describe(state, job, base), 200 if outcome == "cancelled" else 202)
 
 
 @router.get("/jobs", response_model=JobPage, responses=problems(400), dependencies=allowed(READ_JOBS))
@@ -106,8 +101,7 @@ async def list_jobs(
     )
     page, more = jobs[:limit], len(jobs) > limit
     shown = [status_body(job, base, None, None) for job in page]
-    body = json.dumps({"jobs": shown, "next": str(page[-1].id) if more else None})
-    return Response(body, headers=NO_STORE, media_type="application/json")
+    return json_answer({"jobs": shown, "next": str(page[-1].id) if more else None})
 
 
 @router.get("/jobs/{job_id}", response_model=JobStatus, responses=problems(404), dependencies=allowed(READ_JOBS))

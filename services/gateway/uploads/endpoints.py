@@ -1,6 +1,5 @@
 """Uploads: large files in one request or, by tus 1.0, in as many as it takes."""
 
-import json
 from typing import Annotated
 from uuid import UUID
 
@@ -8,16 +7,16 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from services.gateway.auth.access import PROBE, READ_JOBS, WRITE_JOBS, allowed
+from services.gateway.content_type import content_type_of
 from services.gateway.dependencies import Base, Before, Owner, State
 from services.gateway.jobs.file_texts import public_name
-from services.gateway.responses import problems
+from services.gateway.responses import json_answer, problems
 from services.gateway.uploads import tus
 from services.gateway.uploads.receiver import unknown_upload
 from services.gateway.uploads.schemas import UploadPage, UploadStatus, upload_body
 from shared.errors import UnsupportedMediaType, ValidationFailed
 from shared.ids import parse_id
 
-NO_STORE = {"Cache-Control": "no-store"}
 ID = "0199a7f0-0000-7000-8000-00000000000a"
 BINARY = {"type": "string", "format": "binary"}
 CREATE_BODY = {
@@ -85,12 +84,12 @@ async def create_upload(
         upload = await state.uploads.begin(owner, length, filename, metadata)
         if brings:
             upload = await state.uploads.append(upload, owner, request.stream(), checksum)
-    elif tus.media_type_of_request(request) == tus.OFFSET_STREAM:
+    elif content_type_of(request) == tus.OFFSET_STREAM:
         raise ValidationFailed("Upload-Length is expected with the first part of an upload.", field="Upload-Length")
     else:
         upload = await state.uploads.take_whole(owner, request, public_name(name, "") if name else None, checksum)
     headers = tus.progress_headers(upload) | {"Location": f"{base}/uploads/{upload.id}"}
-    return Response(json.dumps(upload_body(upload)), 201, headers=headers, media_type="application/json")
+    return json_answer(upload_body(upload), 201, headers)
 
 
 @router.options("", include_in_schema=False, dependencies=allowed(PROBE))
@@ -114,8 +113,7 @@ async def list_uploads(
     """Your uploads, newest first."""
     uploads = await state.uploads.table.page(owner, before, sha256, limit + 1)
     page, more = uploads[:limit], len(uploads) > limit
-    body = {"uploads": [upload_body(upload) for upload in page], "next": str(page[-1].id) if more else None}
-    return Response(json.dumps(body), headers=NO_STORE, media_type="application/json")
+    return json_answer({"uploads": [upload_body(upload) for upload in page], "next": page[-1].id if more else None})
 
 
 @router.get(
@@ -123,8 +121,7 @@ async def list_uploads(
 )
 async def get_upload(upload_id: UploadId, state: State, owner: Owner) -> Response:
     """One upload: how much of it is there, and what it is."""
-    body = json.dumps(upload_body(await state.uploads.get(upload_id, owner)))
-    return Response(body, headers=NO_STORE, media_type="application/json")
+    return json_answer(upload_body(await state.uploads.get(upload_id, owner)))
 
 
 @router.head(
@@ -198,6 +195,6 @@ async def override(upload_id: UploadId, request: Request, state: State, owner: O
 
 
 def _require_offset_stream(request: Request) -> None:
-    if tus.media_type_of_request(request) != tus.OFFSET_STREAM:
+    if content_type_of(request) != tus.OFFSET_STREAM:
         taken = tus.OFFSET_STREAM
         raise UnsupportedMediaType(f"Parts of an upload come as {taken}.", headers={"Accept": taken})

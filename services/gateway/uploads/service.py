@@ -10,12 +10,13 @@ from uuid import UUID
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from services.gateway.content_type import content_type_of
 from services.gateway.jobs.file_texts import UPLOAD
 from services.gateway.jobs.forms import FORM
 from services.gateway.jobs.stored import StoredFile
 from services.gateway.uploads.one_file import FORM_ROOM, pass_file
 from services.gateway.uploads.receiver import Receiver, unknown_upload, upload_too_large, wrong_offset
-from services.gateway.uploads.tus import Checksum, media_type_of_request, number
+from services.gateway.uploads.tus import Checksum, number
 from shared.errors import Unavailable, ValidationFailed
 from shared.ids import parse_id
 from shared.logging import get_logger
@@ -72,7 +73,7 @@ class Uploads:
 
     async def take_whole(self, owner: str, request: Request, name: str | None, checksum: Checksum | None) -> UploadView:
         """A file that comes in one request, as a form or as the body itself; if it does not come, nothing is left."""
-        form = media_type_of_request(request) == FORM
+        form = content_type_of(request) == FORM
         announced = number(request, "Content-Length")
         if announced is not None and announced > self.max_bytes + (FORM_ROOM if form else 0):
             raise upload_too_large(self.max_bytes)

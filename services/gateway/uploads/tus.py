@@ -47,7 +47,7 @@ def capabilities(max_size: int) -> dict[str, str]:
 
 def progress_headers(upload: UploadView) -> dict[str, str]:
     """How far the upload is, and until when it may go on."""
-    headers = {"Upload-Offset": str(upload.received), "Cache-Control": "no-store"}
+    headers = {"Upload-Offset": str(upload.received)}
     if not upload.complete:
         headers["Upload-Expires"] = format_datetime(upload.expires_at, usegmt=True)
     return headers
@@ -135,11 +135,6 @@ def read_checksum(request: Request) -> Checksum | None:
         return Checksum(algorithm, binascii.a2b_base64(value, strict_mode=True))
     except ValueError:
         raise ValidationFailed("Upload-Checksum must end in base64.", field="Upload-Checksum") from None
-
-
-def media_type_of_request(request: Request) -> str:
-    """Content-Type without its parameters; empty if there is none."""
-    return request.headers.get("content-type", "").split(";")[0].strip().lower()
 
 
 def has_body(request: Request) -> bool:

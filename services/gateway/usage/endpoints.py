@@ -47,7 +47,7 @@ async def get_usage(
         raise ValidationFailed(f"Invalid from: at most {LONGEST} days are told at once.", field="from")
     usage = await usage_of(state, asked, address_of(request), now, since, until)
     body = usage.model_dump_json(by_alias=True)
-    return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
+    return Response(body, media_type="application/json")
 
 
 async def _account(state: GatewayState, caller: Principal, name: str | None) -> Principal:

@@ -1,6 +1,5 @@
 """Webhooks over HTTP. `default` in the place of an id means the `webhook_url` that jobs are submitted with."""
 
-import json
 from dataclasses import asdict
 from typing import Annotated, Any
 from uuid import UUID
@@ -10,7 +9,7 @@ from starlette.responses import Response
 
 from services.gateway.auth.access import MANAGE_WEBHOOKS, allowed
 from services.gateway.dependencies import Before, Owner, State
-from services.gateway.responses import problems
+from services.gateway.responses import json_answer, problems
 from services.gateway.state import GatewayState
 from services.gateway.typed_bodies import read_typed, takes
 from services.gateway.webhooks.schemas import (
@@ -36,7 +35,6 @@ from shared.webhooks.signing import shown
 
 DEFAULT = "default"
 MAX_REDELIVERED = 1000
-NO_STORE = {"Cache-Control": "no-store"}
 WRITES = problems(400, 404, 409, 413, 415)
 router = APIRouter(prefix="/webhooks", tags=["webhooks"], dependencies=allowed(MANAGE_WEBHOOKS))
 
@@ -75,19 +73,19 @@ async def create_webhook(request: Request, state: State, owner: Owner) -> Respon
     asked = await read_typed(request, state.settings.max_json_bytes, NewWebhook)
     url = _checked(state, asked.url)
     made, secret = await state.webhooks.add(owner, url, _events(asked.events), asked.description, asked.signing)
-    return _json({**_webhook(made), **shown(secret)}, 201, {"Location": f"/webhooks/{made.id}"})
+    return json_answer({**_webhook(made), **shown(secret)}, 201, {"Location": f"/webhooks/{made.id}"})
 
 
 @router.get("", response_model=WebhookList)
 async def list_webhooks(state: State, owner: Owner) -> Response:
     """Your webhooks, newest first."""
-    return _json({"webhooks": [_webhook(view) for view in await state.webhooks.all(owner)]})
+    return json_answer({"webhooks": [_webhook(view) for view in await state.webhooks.all(owner)]})
 
 
 @router.get("/{webhook_id}", response_model=Webhook, responses=problems(404))
 async def get_webhook(webhook_id: WebhookId, state: State, owner: Owner) -> Response:
     """One of your webhooks."""
-    return _json(_webhook(await _found(state, owner, webhook_id)))
+    return json_answer(_webhook(await _found(state, owner, webhook_id)))
 
 
 @router.patch("/{webhook_id}", response_model=Webhook, responses=WRITES, openapi_extra=takes(WebhookChange))
@@ -104,7 +102,7 @@ async def update_webhook(request: Request, webhook_id: WebhookId, state: State, 
     )
     if changed is None:
         raise _unknown()
-    return _json(_webhook(changed))
+    return json_answer(_webhook(changed))
 
 
 @router.delete("/{webhook_id}", status_code=204, responses=problems(404))
@@ -118,14 +116,14 @@ async def delete_webhook(webhook_id: WebhookId, state: State, owner: Owner) -> R
 @router.get("/{webhook_id}/secret", response_model=Key, responses=problems(404))
 async def get_secret(receiver: Receiver, state: State, owner: Owner) -> Response:
     """What the deliveries are verified with."""
-    return _json(shown(await state.webhooks.secret(owner, receiver)))
+    return json_answer(shown(await state.webhooks.secret(owner, receiver)))
 
 
 @router.post("/{webhook_id}/rotate-secret", response_model=Key, responses=WRITES, openapi_extra=takes(Rotation))
 async def rotate_secret(request: Request, receiver: Receiver, state: State, owner: Owner) -> Response:
     """A new secret. For a while deliveries carry a signature of each, so that receivers can change in their time."""
     asked = await read_typed(request, state.settings.max_json_bytes, Rotation)
-    return _json(shown(await state.webhooks.rotate(owner, receiver, asked.signing, asked.overlap_seconds)))
+    return json_answer(shown(await state.webhooks.rotate(owner, receiver, asked.signing, asked.overlap_seconds)))
 
 
 @router.post("/{webhook_id}/test", status_code=202, response_model=Delivery, responses=problems(404, 409))
@@ -135,7 +133,7 @@ async def test_webhook(webhook_id: WebhookId, state: State, owner: Owner) -> Res
     if made is None:
         await _found(state, owner, webhook_id)
         raise _disabled()
-    return _json(_delivery(made), 202)
+    return json_answer(_delivery(made), 202)
 
 
 @router.get("/{webhook_id}/deliveries", response_model=DeliveryPage, responses=problems(400, 404))
@@ -155,7 +153,7 @@ async def list_deliveries(
     found = await state.deliveries.page(owner, receiver, states=status, job_id=job, before=before, limit=limit + 1)
     page, more = found[:limit], len(found) > limit
     following = str(page[-1].event_id) if more else None
-    return _json({"deliveries": [_delivery(view) for view in page], "next": following})
+    return json_answer({"deliveries": [_delivery(view) for view in page], "next": following})
 
 
 @router.post(
@@ -173,7 +171,7 @@ async def redeliver(
     made = await state.deliveries.again(owner, receiver, parsed) if parsed else None
     if made is None:
         raise NotFound("There is no delivery with this id.")
-    return _json(_delivery(made), 202)
+    return json_answer(_delivery(made), 202)
 
 
 @router.post(
@@ -188,7 +186,7 @@ async def redeliver_range(request: Request, receiver: Receiver, state: State, ow
     asked = await read_typed(request, state.settings.max_json_bytes, Redelivery)
     await _require_enabled(state, owner, receiver)
     count = await state.deliveries.range_again(owner, receiver, asked.states, asked.since, asked.until, MAX_REDELIVERED)
-    return _json({"redelivered": count}, 202)
+    return json_answer({"redelivered": count}, 202)
 
 
 async def _found(state: GatewayState, owner: str, webhook_id: UUID) -> WebhookView:
@@ -229,12 +227,3 @@ def _webhook(view: WebhookView) -> dict[str, Any]:
 def _delivery(view: DeliveryView) -> dict[str, Any]:
     values = asdict(view)
     return {"id": values.pop("event_id"), **values}
-
-
-def _json(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    text = json.dumps(body, default=_plain)
-    return Response(text, status, headers=NO_STORE | (headers or {}), media_type="application/json")
-
-
-def _plain(value: Any) -> str:
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
