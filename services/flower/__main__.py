@@ -72,7 +72,7 @@ def main() -> None:
     options = default_options
     options.address, options.port = settings.flower_host, settings.flower_port
     options.read_only, options.max_tasks, options.purge_offline_workers = True, MAX_TASKS, FORGET_WORKERS
-    options.basic_auth = [password] if password else None
+    options.basic_auth = [password] if password else []
     page = GuardedFlower(password, capp=app, options=options, **flower_settings)
     page.start_http_server()
     signal.signal(signal.SIGTERM, _stop)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -126,3 +127,20 @@ def test_a_scraper_reads_the_metrics_with_a_key_for_nothing_else(platform: Platf
         assert platform.client.get(path, headers=headers).status_code == 403, path
     assert platform.client.post("/toys/play", json={}, headers=headers).status_code == 403
     assert platform.client.get(scrape["metrics_path"], headers={"Accept": SCRAPER}).status_code == 401
+
+
+def test_on_a_laptop_without_accounts_it_needs_no_password(environment: dict[str, str], tmp_path: Path) -> None:
+    platform = Platform(environment | {"ATELIER_FLOWER_PORT": str(usable_port(0))}, tmp_path)
+    try:
+        platform.start("flower")
+        address = f"http://127.0.0.1:{platform.environment['ATELIER_FLOWER_PORT']}"
+
+        def answer() -> httpx.Response | None:
+            try:
+                return httpx.get(address, timeout=30)
+            except httpx.TransportError:
+                return None
+
+        assert wait_until(answer, 60, "Flower's answer").status_code == 200
+    finally:
+        platform.close()
