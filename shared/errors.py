@@ -21,9 +21,10 @@ AtelierError
 ├── RateLimited           429 too_many_jobs
 │   └── QuotaExceeded     429 quota_exceeded
 ├── ChecksumMismatch      460 checksum_mismatch
-└── Unavailable           503 unavailable
-    ├── QueueFull         503 queue_full
-    └── ModelUnavailable  503 model_unavailable
+├── Unavailable           503 unavailable
+│   ├── QueueFull         503 queue_full
+│   └── ModelUnavailable  503 model_unavailable
+└── TimedOut              504 timeout
 """
 
 from __future__ import annotations
@@ -162,3 +163,9 @@ class ModelUnavailable(Unavailable):
     """No usable weights, or no live worker that serves them."""
 
     code = "model_unavailable"
+
+
+class TimedOut(AtelierError):
+    """The job was not done within the time that its request allowed."""
+
+    status, code = 504, "timeout"
