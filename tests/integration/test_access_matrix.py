@@ -75,7 +75,7 @@ TABLE = {
     "GET /webhooks/{webhook_id}/deliveries": "webhooks:manage",
     "POST /webhooks/{webhook_id}/deliveries/{event_id}/redeliver": "webhooks:manage",
     "POST /webhooks/{webhook_id}/redeliver": "webhooks:manage",
-} | {f"POST {path}": "jobs:write" for family in families().values() for op in family.operations for path in op.paths}
+} | {f"POST {path}": op.access for family in families().values() for op in family.operations for path in op.paths}
 
 # Where an empty object is refused before anybody looks whose it is.
 BODIES = {
