@@ -61,6 +61,10 @@ class Settings(BaseSettings):
         None, validation_alias=AliasChoices("AWS_SECRET_ACCESS_KEY"), description="boto3 reads it; here it is judged"
     )
 
+    # What is asked of them (`shared/durability.py`).
+    allow_data_loss: bool = Field(False, description="start with a Postgres that may forget commits; for tests")
+    max_clock_skew: float = Field(5, ge=0, description="seconds from Postgres's clock; more refuses to start, 0: any")
+
     # HTTP
     host: str = "127.0.0.1"
     port: PositiveInt = 8000
