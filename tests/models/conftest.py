@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from shared.family import CompletedJob
 from shared.settings import get_settings
 from tests.models.hub_server import FILES_HOST, HUB_HOST, TOKEN, FakeHub, serving_hub
 from workers.models import transfer
@@ -55,7 +56,8 @@ class Shelf:
         runner = ModelsRunner()
         runner.setup("cpu", "default")
         output = runner.run(request, self.job)
-        operation.reply_schema.model_validate({"success": True, "download_id": "x", "estimated_time": None, **output})
+        reply = operation.reply(CompletedJob("job", request.model_dump(), output, {}, 0.0))
+        operation.reply_schema.model_validate(dict(reply))
         return output
 
     def download(self, model_id: str, name: str = "m", **more: Any) -> dict[str, Any]:

@@ -123,8 +123,11 @@ class FakeHub:
 
     def on_files(self, handler: BaseHTTPRequestHandler) -> None:
         path = unquote(handler.path).partition("?")[0]
+        (self._trouble(path) or self._file(path))(handler)
+
+    def _file(self, path: str) -> Behaviour:
         name, sha, file = path.strip("/").split("@", 2)
-        (self._trouble(path) or ranged(self.repositories[name].commits[sha][file]))(handler)
+        return ranged(self.repositories[name].commits[sha][file])
 
     def _trouble(self, path: str) -> Behaviour | None:
         return next((left.pop(0) for part, left in self.trouble.items() if part in path and left), None)
