@@ -86,11 +86,10 @@ def hub() -> Iterator[FakeHub]:
         yield fake
 
 
-@pytest.fixture
-def environment_of_hub(hub: FakeHub, tmp_path: Path) -> dict[str, str]:
-    """How a worker is told of the hub."""
+def hub_environment(hub: FakeHub, models_dir: Path) -> dict[str, str]:
+    """How the processes are told of the hub."""
     return {
-        "ATELIER_MODELS_DIR": str(tmp_path / "models"),
+        "ATELIER_MODELS_DIR": str(models_dir),
         "ATELIER_HUB_ENDPOINT": hub.endpoint,
         "ATELIER_HUB_TOKEN": TOKEN,
         "ATELIER_HUB_OWNERS": "acme",
@@ -101,10 +100,8 @@ def environment_of_hub(hub: FakeHub, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def shelf(
-    hub: FakeHub, environment_of_hub: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Shelf]:
-    for name, value in environment_of_hub.items():
+def shelf(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
+    for name, value in hub_environment(hub, tmp_path / "models").items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(transfer, "PAUSES", (0.0,))
     monkeypatch.setattr(transfer, "SILENCE", 0.5)
