@@ -9,9 +9,6 @@ from workers.models.selection import Layout, select
 SHARDS = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
 INDEX = "model.safetensors.index.json"
 HALVES = ["unet/diffusion_pytorch_model.fp16-00001-of-00001.safetensors", "vae/model.fp16.safetensors"]
-    "unet/diffusion_pytorch_model.fp16-00001-of-00001.safetensors",
-    "vae/diffusion_pytorch_model.fp16.safetensors",
-]
 PARTS = {"unet", "vae", "scheduler"}
 
 
