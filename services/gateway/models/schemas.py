@@ -35,7 +35,7 @@ class ModelStatus(Answer):
     workers: list[dict[str, Any]]
 
 
-class File(BaseModel):
+class CatalogFile(BaseModel):
     """A file of a model."""
 
     name: str = Field(description="Relative to the model's folder.")
@@ -43,7 +43,7 @@ class File(BaseModel):
     sha256: str | None = Field(description="In hex; null until a worker has computed it.")
 
 
-class Loaded(BaseModel):
+class ModelHolder(BaseModel):
     """A worker that has the model in memory, with what it measured since its process began."""
 
     worker: str
@@ -58,7 +58,7 @@ class Loaded(BaseModel):
     last_used_at: datetime | None
 
 
-class ModelInfo(Answer):
+class CatalogModel(Answer):
     """A model or adapter that workers found on their disks."""
 
     name: str
@@ -71,7 +71,7 @@ class ModelInfo(Answer):
     repository: str | None
     revision: str | None = Field(description="The commit of the repository.")
     licence: str | None
-    files: list[File]
+    files: list[CatalogFile]
     size_bytes: int | None = Field(description="Of all files.")
     parameters: int | None = Field(description="Floating-point numbers in its safetensors files.")
     dtype: str | None = Field(description="What most of them are stored as.")
@@ -79,10 +79,10 @@ class ModelInfo(Answer):
     settings: dict[str, Any]
     details: dict[str, Any] = Field(description="What its family tells besides.")
     seen_at: datetime = Field(description="When a worker last reported a change of it.")
-    loaded: list[Loaded]
+    loaded: list[ModelHolder]
 
 
-class Fetch(BaseModel):
+class ModelFetch(BaseModel):
     """A model that is not here: it is on its way, or its last download failed."""
 
     name: str
@@ -113,7 +113,7 @@ class SpecializedModels(BaseModel):
 class AudioModels(BaseModel):
     """The models that speak or listen."""
 
-    tts_detailed: dict[str, ModelInfo]
+    tts_detailed: dict[str, CatalogModel]
     loaded_audio_models: list[str] = Field(description="Those that a live worker has in memory.")
 
 
@@ -125,12 +125,12 @@ class ModelList(Answer):
     total_models: int
     models: list[str]
     available_models: list[str]
-    model_info: dict[str, ModelInfo]
+    model_info: dict[str, CatalogModel]
     models_info: dict[str, ModelSummary]
     specialized_models: SpecializedModels
     audio_models: AudioModels
-    adapters: dict[str, ModelInfo] = Field(description="LoRAs.")
-    downloads: list[Fetch]
+    adapters: dict[str, CatalogModel] = Field(description="LoRAs.")
+    downloads: list[ModelFetch]
 
 
 class AvailableModel(Answer):
@@ -221,7 +221,7 @@ class ManagedModels(Answer):
     downloaded_models: list[ManagedModel]
     categories: ManagedCategories
     summary: ManagedSummary
-    downloads: list[Fetch]
+    downloads: list[ModelFetch]
 
 
 class CachedModel(Answer):
@@ -288,7 +288,7 @@ class NamedInfo(Answer):
     """What is known of one model."""
 
     model_name: str
-    info: ModelInfo | Fetch
+    info: CatalogModel | ModelFetch
 
 
 class Deleted(Answer):
