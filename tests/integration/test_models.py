@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ import pytest
 from shared.ids import new_id
 from tests.integration.test_accounts import execute
 from tests.platform import Platform, kill_child, wait_until
-from workers.image.catalog import HOUSE
+from workers.image.catalog import HOUSE, LORA_FILE
 
 DRAW = {"prompt": "a red circle", "model": "house-shapes"}
 FETCH = """
@@ -21,6 +24,28 @@ VALUES (%s, %s, 'models', 'models.download', %s, %s, 1, 1, %s, %s,
     CASE WHEN %s = 'running' THEN now() + interval '1 hour' END, 'elsewhere/1', now(),
     CASE WHEN %s IN ('failed', 'cancelled') THEN now() END)
 """
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder "models", and beside it "import" with a LoRA; one model was put there by hand."""
+    root = tmp_path_factory.mktemp("shelf")
+    for place in (root / "import", root / "models" / "image" / "loras"):
+        place.mkdir(parents=True)
+        shutil.copy(HOUSE / "sketch-lora" / LORA_FILE, place / "mine.safetensors")
+    return root
+
+
+@pytest.fixture(scope="module")
+def platform(environment: dict[str, str], shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """Gateway, coordinator and worker with these folders."""
+    places = {"ATELIER_MODELS_DIR": str(shelf / "models"), "ATELIER_IMPORT_DIR": str(shelf / "import")}
+    more = {"DEVICE": "cpu", "ATELIER_HUB_ENDPOINT": "http://127.0.0.1:9"}  # where no hub answers
+    platform = Platform({**environment, **places, **more}, tmp_path_factory.mktemp("logs"))
+    try:
+        yield platform.start()
+    finally:
+        platform.close()
 
 
 def fetch(platform: Platform, name: str, state: str, owner: str = "anonymous") -> str:
@@ -73,7 +98,8 @@ def test_a_house_model_is_listed_with_what_its_files_say(platform: Platform) -> 
         "enabled": True,
         "tts_enabled": False,
     }
-    assert list(listed["adapters"]) == ["house-sketch"]
+    assert set(listed["adapters"]) == {"house-sketch", "mine"}
+    assert listed["adapters"]["mine"]["files"][0]["name"] == "mine.safetensors"
 
 
 def test_what_the_models_take_on_the_disk_is_added_up(platform: Platform) -> None:
@@ -197,6 +223,58 @@ def test_a_name_that_several_families_have_needs_the_family(platform: Platform) 
     found = platform.client.get("/models/download/twin/info?family=image").json()["info"]
     assert found["family"] == "image"
     assert {"avatar/twin", "image/twin"} <= set(platform.client.get("/models").json()["models"])
+
+
+def test_an_import_that_failed_is_tried_again_and_its_model_deleted(platform: Platform, shelf: Path) -> None:
+    def listed() -> bool:
+        return "brought" in platform.client.get("/models").json()["adapters"]
+
+    asked = {"path": "later.safetensors", "name": "brought", "task": "lora", "licence": "MIT"}
+    job = platform.client.post("/models/import", json=asked).json()["job_id"]
+    assert platform.finished(job)["status"] == "failed"
+    assert platform.client.get(f"/models/download/status/{job}").json()["status"] == "failed"
+    shutil.copy(shelf / "import" / "mine.safetensors", shelf / "import" / "later.safetensors")
+    again = manage(platform, "retry_download", "brought")
+    assert (again.status_code, again.json()["action"]) == (202, "retry_download")
+    assert platform.finished(again.json()["job_id"])["status"] == "completed"
+    assert manage(platform, "retry_download", "brought").status_code == 409
+    wait_until(listed, 30, "the report of what was imported")
+    info = platform.client.get("/models/download/brought/info").json()["info"]
+    assert (info["kind"], info["source"], info["licence"]) == ("adapter", "import", "MIT")
+    assert all(file["sha256"] for file in info["files"]), "the import has verified them"
+    gone = platform.client.delete("/models/download/brought")
+    assert (gone.status_code, gone.json()["model_name"]) == (200, "brought")
+    assert gone.json()["freed_bytes"] == info["size_bytes"]
+    assert not listed()
+    assert not (shelf / "models" / "image" / "loras" / "brought").exists()
+    assert platform.client.delete("/models/download/brought").status_code == 404
+
+
+def test_what_was_put_there_by_hand_is_not_deleted(platform: Platform, shelf: Path) -> None:
+    refused = platform.client.delete("/models/download/mine")
+    assert refused.status_code == 409
+    assert (shelf / "models" / "image" / "loras" / "mine.safetensors").is_file()
+
+
+@pytest.mark.parametrize("forced", ["false", "true"])
+def test_an_update_asks_for_the_newest_revision(platform: Platform, forced: str) -> None:
+    name = f"downloaded-{forced}"
+    add_model(platform, "speech", name)
+    execute(
+        platform.environment,
+        "UPDATE models SET source = 'huggingface', repository = 'openai/what', revision = %s, task = 'text-to-speech', "
+        """details = '{"vocoder": {"repository": "microsoft/voc"}}' WHERE name = %s""",
+        "a" * 40,
+        name,
+    )
+    answer = manage(platform, "update", name, force_redownload=forced)
+    assert answer.status_code == 202, answer.text
+    assert (answer.json()["action"], answer.json()["success"]) == ("update", True)
+    job_id = answer.json()["job_id"]
+    platform.client.post(f"/jobs/{job_id}/cancel")
+    ((asked,),) = execute(platform.environment, "SELECT input FROM jobs WHERE id = %s", job_id)
+    assert (asked["model_id"], asked["revision"], asked["force"]) == ("openai/what", None, forced == "true")
+    assert asked["vocoder_model"] == "microsoft/voc"
 
 
 @pytest.mark.parametrize(

@@ -99,5 +99,5 @@ def test_loads_runs_and_hits_are_counted() -> None:
     a, b = status["resident"]["toy"]
     assert (a["model"], a["need_bytes"], a["loads"], a["runs"]) == ("a", 7, 1, 1)
     assert (b["model"], b["need_bytes"], b["loads"], b["runs"]) == ("b", None, 2, 3)
-    assert (status["loads"], status["runs"], status["hits"]) == (3, 4, 2)
+    assert status["used"] == {"toy": {"loads": 3, "runs": 4, "hits": 2}}
     assert a["last_used_at"] < b["last_used_at"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -156,12 +157,17 @@ def _cached(model: ModelView) -> dict[str, Any]:
 
 
 def _use(seen: Overview) -> dict[str, Any]:
-    counted: Callable[[str], int] = lambda key: _total(worker.details.get(key) for worker in seen.workers)  # noqa: E731
-    runs = counted("runs")
+    """Counted over the families that have models; a download, for one, is a job that needs none."""
+    families = {model.family for model in seen.models}
+    counts: Counter[str] = Counter()
+    for worker in seen.workers:
+        for family, used in worker.details.get("used", {}).items():
+            if family in families:
+                counts.update(used)
     return {
-        "cache_hit_rate": round(counted("hits") / runs, 4) if runs else None,
-        "loads": counted("loads"),
-        "runs": runs,
+        "cache_hit_rate": round(counts["hits"] / counts["runs"], 4) if counts["runs"] else None,
+        "loads": counts["loads"],
+        "runs": counts["runs"],
         "optimization_enabled": any(worker.details.get("memory_budget_bytes") for worker in seen.workers),
         "auto_cleanup": False,
     }

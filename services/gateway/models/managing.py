@@ -30,7 +30,10 @@ ACTION = (
     "which failed, once more; update: fetch the repository's newest revision; enable, disable: let requests use it, "
     "or nobody."
 )
-FORCE = "For retry_download: replace what has this name by now."
+FORCE = (
+    "For update: fetch all files again although they are the newest; for retry_download: replace what has this name "
+    "by now."
+)
 
 router = APIRouter(tags=["models"])
 
@@ -53,15 +56,15 @@ async def manage_model(
     kind: OfKind = None,
 ) -> Response:
     """Do one thing with one model."""
-    if force_redownload and action != "retry_download":
+    if force_redownload and action not in ("update", "retry_download"):
         raise ValidationFailed(f"force_redownload does nothing for {action}.", field="force_redownload")
+    forced = {"force": True} if force_redownload else {}
     if action == "retry_download":
         operation, body = await _failed_fetch(state, caller, model_name)
-        again = body | {"force": True} if force_redownload else body
-        return await _fetch(request, state, caller, base, action, operation, again)
+        return await _fetch(request, state, caller, base, action, operation, body | forced)
     model = pick(await state.catalog.models_now(), model_name, family, kind, _unknown(model_name))
     if action == "update":
-        return await _fetch(request, state, caller, base, action, "models.download", _newest(model))
+        return await _fetch(request, state, caller, base, action, "models.download", _newest(model) | forced)
     if action == "optimize":
         return json_answer(await _optimize(state, model))
     return json_answer(await _set_disabled(state, model, disabled=action == "disable"))
@@ -134,8 +137,9 @@ def _newest(model: ModelView) -> dict[str, Any]:
         raise ValidationFailed(
             f"{model.name} has no repository with newer revisions: its source is {model.source}.", field="model_name"
         )
-    told = {"source": "huggingface", "model_id": model.repository, "name": model.name, "force": True}
-    return told | ({"task": model.task} if model.task else {})
+    body = {"source": "huggingface", "model_id": model.repository, "name": model.name, "task": model.task}
+    vocoder = model.details.get("vocoder")
+    return body | ({"include_vocoder": True, "vocoder_model": vocoder["repository"]} if vocoder else {})
 
 
 async def _optimize(state: GatewayState, model: ModelView) -> dict[str, Any]:
