@@ -35,31 +35,30 @@ class Download:
 
     def run(self) -> tuple[Record, Place, bool]:
         """The model's record and place, and whether it was there already. Use it within the workspace's lock."""
-        self._check_settings()
+        if self._settings.hub_offline:
+            raise Offline("This worker is set to stay offline (ATELIER_HUB_OFFLINE).")
+        self._check_owner(self._request.model_id)
         asked = asked_for(self._request)
-        plan = read_plan(self._space.plan(), asked)
-        if plan is None:
-            plan = self._planned()
+        begun = read_plan(self._space.plan(), asked)
+        plan = begun or self._planned()
+        for file in plan.files:
+            self._check_owner(file.repository)
         place = place_of(plan.task, self._request.name)
         if record := self._kept(plan, place):
             self._space.discard()
             return record, place, True
         self._check_size(plan)
-        if self._space.plan() != plan.told():
+        if begun is None:
             self._space.begin(plan.told())
         record = self._fetched(plan, place)
         self._space.publish(place.path(self._settings.models_dir))
         return record, place, False
 
-    def _check_settings(self) -> None:
-        """What the gateway asked its own settings, the worker asks again: those here are the ones that count."""
-        request, settings = self._request, self._settings
-        if settings.hub_offline:
-            raise Offline("This worker is set to stay offline (ATELIER_HUB_OFFLINE).")
-        for repository in (request.model_id, request.vocoder_model) if request.source != "url" else ():
-            problem = repository and owner_problem(repository, experimental=request.experimental, settings=settings)
-            if problem:
-                raise InputRejected(problem)
+    def _check_owner(self, repository: str) -> None:
+        """The gateway asked its own settings; those here are the ones that count."""
+        problem = owner_problem(repository, experimental=self._request.experimental, settings=self._settings)
+        if problem and self._request.source != "url":
+            raise InputRejected(problem)
 
     def _planned(self) -> Plan:
         if self._request.source == "url":

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx2
-from huggingface_hub import HfApi, ModelInfo, set_client_factory
+from huggingface_hub import HfApi, ModelInfo, constants, set_client_factory
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from shared.egress.client import MAX_REDIRECTS, Asking, Egress
@@ -25,6 +25,9 @@ from shared.redaction import never_say
 from shared.settings import Settings
 from workers.models.faults import HubRefused, HubUnavailable
 from workers.models.rules import COMMIT
+
+# Its telemetry asks huggingface.co itself, whichever hub is meant, and tells what is installed here.
+constants.HF_HUB_DISABLE_TELEMETRY = True
 
 Answer = TypeVar("Answer")
 

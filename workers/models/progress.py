@@ -24,7 +24,7 @@ class Progress:
     def tell(self) -> None:
         """Say it, if the last time was a while ago."""
         now = time.monotonic()
-        if now - self._told_at >= EVERY:
+        if now - self._told_at >= EVERY or self.done == self.total > 0:
             self._told_at = now
             self._job.progress(self.done, self.total)
 
