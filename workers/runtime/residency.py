@@ -17,7 +17,7 @@ from typing import Any
 
 from shared.catalog.reports import Needs
 from workers.runtime.devices import give_back, held_bytes, total_bytes, used_fraction
-from workers.runtime.runner import ModelDisabled, ModelTooLarge, Runner
+from workers.runtime.runner import ModelBeyondBudget, ModelDisabled, Runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class Residency:
 
     def _make_room(self, residence: Residence, need: int) -> None:
         if self._budget and need > self._budget:
-            raise ModelTooLarge(
+            raise ModelBeyondBudget(
                 f"The model {residence.model} needs {need} bytes, and this worker's models may take {self._budget}."
             )
         with self._lock:
