@@ -11,8 +11,8 @@ from workers.runtime.runner import InputRejected, Job, ModelMissing
 from workers.speech.architectures import SPEAKING
 from workers.speech.catalog import find_models
 from workers.speech.model import SpeechModel
-from workers.speech.spec import SynthesizeInput
 from workers.speech.speaking import speak
+from workers.speech.spec import SynthesizeInput
 
 
 def engine_for(model: SpeechModel, device: str) -> Any:

@@ -16,8 +16,8 @@ from workers.speech.fitting import DEFAULT, check_speech
 from workers.speech.languages import closest
 from workers.speech.model import SpeechModel
 from workers.speech.sentences import sentences
-from workers.speech.spec import SynthesizeInput
 from workers.speech.speakers import read_speaker
+from workers.speech.spec import SynthesizeInput
 from workers.speech.voices.voice import Manner, Samples, Voice
 from workers.speech.wording import worded
 
@@ -34,6 +34,7 @@ def speak(voice: Voice, model: SpeechModel, request: SynthesizeInput, job: Job) 
     language = manner.language or voice.language
     wording = worded(text, language) if request.normalize_text and language else text
     said = sentences(wording, language or "en", voice.longest)
+    voice.begin(request.seed or 0)
     sound, gain = amplified(_spoken(voice, said, manner, request.pitch, job), request.volume)
     if not len(sound):
         raise InputRejected("text: there is nothing in it that can be said.")
@@ -68,7 +69,6 @@ def _manner(voice: Voice, card: dict[str, Any], request: SynthesizeInput, job: J
         language=closest(request.language, card["languages"] or [request.language]) if request.language else None,
         emotion=request.emotion,
         speed=request.speed,
-        seed=request.seed or 0,
         speaker=read_speaker(request, job),
     )
 

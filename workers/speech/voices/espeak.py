@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workers.speech.espeak import RATE, speak
+from workers.speech.espeak import RATE, begin_anew, speak
 from workers.speech.model import SpeechModel
 from workers.speech.moods import MOODS
 from workers.speech.voices.voice import Manner, Spoken
@@ -22,6 +22,10 @@ class EspeakVoice:
 
     def __init__(self, model: SpeechModel, device: str) -> None:
         self.say("Hello.", Manner())  # the first call reads its files
+
+    def begin(self, seed: int) -> None:
+        """Breathy voices have noise in them."""
+        begin_anew(seed)
 
     def say(self, text: str, manner: Manner) -> Spoken:
         """See `Voice`; the speed is the engine's own, within three per cent."""

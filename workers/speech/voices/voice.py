@@ -22,7 +22,6 @@ class Manner:
     language: str | None = None
     emotion: str | None = None
     speed: float = 1.0
-    seed: int = 0
     speaker: Samples | None = None
 
 
@@ -46,6 +45,10 @@ class Voice(Protocol):
     engine: str
     longest: int
     pause: float
+
+    def begin(self, seed: int) -> None:
+        """A text begins: what is random from here on follows from the seed."""
+        ...
 
     def say(self, text: str, manner: Manner) -> Spoken:
         """Say one sentence; no samples where there is nothing to say. Raises InputRejected."""
