@@ -134,7 +134,7 @@ def begin_anew(seed: int) -> None:
 
 
 def phonemes(text: str, voice: str = "en-us") -> str:
-    """How `voice` would say it in the International Phonetic Alphabet, clauses parted by spaces; raises UnknownVoice."""
+    """How `voice` says it, in the International Phonetic Alphabet, clauses parted by spaces. Raises UnknownVoice."""
     clauses = []
     with _LOCK:
         library = _library()
@@ -188,7 +188,7 @@ def _files() -> dict[str, str]:
 def _listed(library: ctypes.CDLL, language: bytes | None) -> list[tuple[Voice, str]]:
     wanted = ctypes.byref(_VoiceRecord(languages=language)) if language else None
     found = library.espeak_ListVoices(wanted)
-    listed = []
+    listed: list[tuple[Voice, str]] = []
     while found[len(listed)]:
         record = found[len(listed)].contents
         code, file = record.languages[1:].decode(), record.identifier.decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import ConfigDict, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
@@ -32,6 +32,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 SPOKEN = {"minLength": 1, "maxLength": MAX_CHARACTERS, "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
 Text = Annotated[str | None, Field(json_schema_extra=SPOKEN)]
 Format = Literal["wav", "mp3", "flac", "ogg"]
+FORMATS = get_args(Format)
 Number = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
