@@ -57,7 +57,7 @@ def build_speecht5(folder: Path) -> Path:
             **small,
         )
     ).save_pretrained(folder)
-    SpeechT5HifiGan(
+    vocoder = SpeechT5HifiGan(
         SpeechT5HifiGanConfig(
             upsample_initial_channel=16,
             upsample_rates=[8, 8],
@@ -65,7 +65,9 @@ def build_speecht5(folder: Path) -> Path:
             resblock_kernel_sizes=[3],
             resblock_dilation_sizes=[[1]],
         )
-    ).save_pretrained(folder / "vocoder")
+    )
+    vocoder.conv_post.weight.data *= 1000  # else 16 bits do not show it
+    vocoder.save_pretrained(folder / "vocoder")
     (folder / "voices").mkdir()
     for number, name in enumerate(("ann", "bob")):
         torch.manual_seed(number)

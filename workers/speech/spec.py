@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, get_args
+from unicodedata import category
 
 from pydantic import ConfigDict, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
@@ -23,6 +24,7 @@ from shared.family import (
 from workers.speech.catalog import default_voice, discover
 from workers.speech.fitting import MAX_CHARACTERS, check_speech
 
+SAYABLE = "LNS"  # Unicode's letters, numbers and symbols
 SPEAKER = 512  # numbers of a speaker embedding
 MAX_SPEAKER_BYTES = 65_536
 TOO_LONG = f"Text too long. Maximum {MAX_CHARACTERS} characters allowed."
@@ -78,7 +80,7 @@ class SynthesizeInput(JobInput):
     @field_validator("inputs", "text")
     @classmethod
     def _says_something(cls, text: str | None) -> str | None:
-        if text is not None and not text.strip():
+        if text is not None and not any(category(letter)[0] in SAYABLE for letter in text):
             raise ValueError("there is nothing to say")
         if text is not None and len(text) > MAX_CHARACTERS:
             raise ValueError(TOO_LONG)

@@ -12,18 +12,10 @@ from shared.fleet.queries import WorkerView
 from shared.signatures import AUDIO_TYPES
 from workers.speech.spec import FORMATS, SPEECH, SynthesizeInput
 
-SHAPING = [
-    "voice",
-    "speed",
-    "pitch",
-    "volume",
-    "language",
-    "emotion",
-    "quality",
-    "speaker_embedding",
-    "normalize_text",
-    "output_format",
-]
+SHAPING = (
+    *("voice", "speed", "pitch", "volume", "language", "emotion"),
+    *("quality", "speaker_embedding", "normalize_text", "output_format"),
+)
 NUMBERS = ("speed", "pitch", "volume")
 
 
