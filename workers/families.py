@@ -16,6 +16,7 @@ from shared.settings import get_settings
 from workers.avatar.spec import AVATAR
 from workers.image.spec import IMAGE
 from workers.models.spec import MODELS
+from workers.speech.spec import SPEECH
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Registration:
 BUILT_IN = (
     Registration(IMAGE, "workers.image.runner:ImageRunner"),
     Registration(AVATAR, "workers.avatar.runner:AvatarRunner"),
+    Registration(SPEECH, "workers.speech.runner:SpeechRunner"),
     Registration(MODELS, "workers.models.runner:ModelsRunner"),
 )
 

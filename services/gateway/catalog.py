@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from shared.catalog.queries import CatalogQueries, ModelView
 from shared.errors import ModelUnavailable
@@ -51,6 +52,11 @@ class Catalog:
         for ref in refs:
             if (ref.kind, ref.name) in disabled:
                 raise model_disabled(ref.name)
+
+    async def details(self, family: str) -> dict[str, Mapping[str, Any]]:
+        """What the family's models say of themselves, by name."""
+        known = await self.models()
+        return {model.name: model.details for model in known if (model.family, model.kind) == (family, "model")}
 
 
 def model_disabled(name: str) -> ModelUnavailable:
