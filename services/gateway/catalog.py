@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from shared.errors import ModelUnavailable
 from shared.family import ModelRef, Operation
@@ -41,6 +42,10 @@ class Catalog:
             names = self._names(family, ref.kind, known)
             if ref.name not in names:
                 raise operation.missing_model(ref, sorted(names))
+
+    async def details(self, family: str) -> dict[str, Mapping[str, Any]]:
+        """What the family's models say of themselves, by name."""
+        return {model.name: model.details for model in await self.models() if (model.family, model.kind) == (family, "model")}
 
     @staticmethod
     def _names(family: str, kind: str, known: Sequence[ModelView]) -> set[str]:
