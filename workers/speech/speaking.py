@@ -16,8 +16,8 @@ from workers.speech.fitting import DEFAULT, check_speech
 from workers.speech.languages import closest
 from workers.speech.model import SpeechModel
 from workers.speech.sentences import sentences
-from workers.speech.spec import SynthesizeInput
 from workers.speech.speakers import read_speaker
+from workers.speech.spec import SynthesizeInput
 from workers.speech.voices.voice import Manner, Samples, Voice
 from workers.speech.wording import worded
 

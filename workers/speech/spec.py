@@ -22,6 +22,7 @@ from shared.family import (
 )
 from workers.speech.catalog import default_voice, discover
 from workers.speech.fitting import MAX_CHARACTERS, check_speech
+from workers.speech.transcription_spec import TRANSCRIBE
 
 SPEAKER = 512  # numbers of a speaker embedding
 MAX_SPEAKER_BYTES = 65_536
@@ -209,6 +210,6 @@ SPEECH = Family(
     name="speech",
     title="Speech from text, and text from speech",
     max_runtime=900,
-    operations=(SYNTHESIZE,),
+    operations=(SYNTHESIZE, TRANSCRIBE),
     discover=discover,
 )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from shared.errors import AtelierError
 from shared.family import CompletedJob, FileField, ModelRef, Operation
-from shared.settings import get_settings
 from shared.signatures import RECORDING_TYPES
+from workers.speech.catalog import default_ear
 from workers.speech.hearing.fitting import check_hearing
 from workers.speech.transcription_schema import Transcription, TranscriptionReply, model_missing
 
@@ -20,11 +19,6 @@ SILENCE = (
     "data:audio/wav;base64,UklGRkwAAABXQVZFZm10IBAAAAABAAEAQB8AAEAfAAABAAgAZGF0YSgAAACAgICAgICAgICAgICAgICAgICAgICA"
     "gICAgICAgICAgICAgICAgICA"
 )
-
-
-def default_ear() -> str:
-    """The model of a request that names none; a folder goes by its last name, so that no client sees paths."""
-    return Path(get_settings().hearing_model).name
 
 
 def _missing(_: ModelRef, available: Sequence[str]) -> AtelierError:

@@ -51,4 +51,5 @@ def _read(schema: type[BaseModel], name: str, text: str) -> Any:
 
 @lru_cache
 def _adapter(schema: type[BaseModel], name: str) -> TypeAdapter[Any]:
-    return TypeAdapter(schema.model_fields[name].annotation, config=ConfigDict(allow_inf_nan=False))
+    kind: Any = schema.model_fields[name].annotation
+    return TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False))

@@ -1,4 +1,4 @@
-"""What a folder says that its network can hear, read without torch: its card's details, for users and for the gateway."""
+"""What a folder says that its network can hear, for its card and for the gateway's checks; read without torch."""
 
 from __future__ import annotations
 

@@ -16,11 +16,11 @@ from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 
 from workers.runtime.runner import Job
 from workers.speech.hearing.abilities import ear_details
-from workers.speech.model import SpeechModel
 from workers.speech.hearing.heard import Heard, Samples, Segment, Word, mean_probability
 from workers.speech.hearing.loading import dtype_for, load
 from workers.speech.hearing.samples import is_silent
 from workers.speech.hearing.steps import Steps
+from workers.speech.model import SpeechModel
 from workers.speech.transcription_schema import Transcription
 
 PIECE, EDGE = 20.0, 3.0  # seconds heard at once, and of them what only helps to hear the rest

@@ -9,11 +9,11 @@ from transformers import AutoFeatureExtractor, AutoModelForSpeechSeq2Seq, AutoTo
 
 from workers.runtime.runner import Job
 from workers.speech.hearing.abilities import ear_details
-from workers.speech.model import SpeechModel
 from workers.speech.hearing.heard import Heard, Samples, Segment, mean_probability
 from workers.speech.hearing.loading import dtype_for, load
 from workers.speech.hearing.samples import Window, windows
 from workers.speech.hearing.steps import Steps
+from workers.speech.model import SpeechModel
 from workers.speech.transcription_schema import Transcription
 
 SECONDS = 20.0  # of a window, which is one segment

@@ -11,11 +11,11 @@ from shared.errors import AtelierError
 from workers.runtime.audio import Sound, read_audio
 from workers.runtime.runner import InputRejected, Job
 from workers.speech.hearing.abilities import ear_details
-from workers.speech.model import SpeechModel
 from workers.speech.hearing.fitting import check_hearing
 from workers.speech.hearing.heard import Ear, Heard, Segment
 from workers.speech.hearing.samples import resampled
 from workers.speech.hearing.subtitles import srt, vtt
+from workers.speech.model import SpeechModel
 from workers.speech.transcription_schema import Transcription
 from workers.speech.transcription_spec import MAX_SECONDS
 

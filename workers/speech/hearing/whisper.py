@@ -16,7 +16,6 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from workers.runtime.runner import Job
 from workers.speech.hearing.abilities import ear_details
-from workers.speech.model import SpeechModel
 from workers.speech.hearing.heard import Heard, Samples, Segment, Word, mean_probability
 from workers.speech.hearing.loading import dtype_for, load
 from workers.speech.hearing.samples import is_silent, windows
@@ -24,6 +23,7 @@ from workers.speech.hearing.stamps import Span, split
 from workers.speech.hearing.steps import Steps
 from workers.speech.hearing.whisper_decoder import Decoded, Decoder, Manner
 from workers.speech.hearing.word_times import WordTimes
+from workers.speech.model import SpeechModel
 from workers.speech.transcription_schema import AUTO, Transcription
 
 
