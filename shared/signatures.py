@@ -32,7 +32,8 @@ SIGNATURES = {
     "application/vnd.safetensors": _is_safetensors,
 }
 AUDIO_TYPES = ("audio/wav", "audio/flac", "audio/ogg", "audio/mpeg")  # what libsndfile reads
-RECORDING_TYPES = (*AUDIO_TYPES, "audio/mp4", "audio/webm")  # what `workers.runtime.audio` reads
+RECORDED_TYPES = ("audio/mp4", "audio/webm")  # what telephones and browsers record
+RECORDING_TYPES = (*AUDIO_TYPES, *RECORDED_TYPES)  # what `workers.runtime.audio` reads
 
 
 def media_type_of(head: bytes, allowed: Collection[str]) -> str | None:

@@ -34,6 +34,7 @@ def speak(voice: Voice, model: SpeechModel, request: SynthesizeInput, job: Job) 
     language = manner.language or voice.language
     wording = worded(text, language) if request.normalize_text and language else text
     said = sentences(wording, language or "en", voice.longest)
+    voice.begin(request.seed or 0)
     sound, gain = amplified(_spoken(voice, said, manner, request.pitch, job), request.volume)
     if not len(sound):
         raise InputRejected("text: there is nothing in it that can be said.")
@@ -68,7 +69,6 @@ def _manner(voice: Voice, card: dict[str, Any], request: SynthesizeInput, job: J
         language=closest(request.language, card["languages"] or [request.language]) if request.language else None,
         emotion=request.emotion,
         speed=request.speed,
-        seed=request.seed or 0,
         speaker=read_speaker(request, job),
     )
 

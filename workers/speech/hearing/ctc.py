@@ -80,14 +80,15 @@ class SpellingEar:
         return value.to(self._device, self._network.dtype if value.is_floating_point() else value.dtype)
 
     def _words(self, letters: Sequence[Letter]) -> Iterator[Word]:
-        """Letters between spaces; signs that are no letters are left out."""
+        """Letters between spaces or pauses; signs that are no letters are left out."""
         word: list[tuple[str, Letter]] = []
         signs = set(self._tokenizer.all_special_tokens) - {self._between}
         for letter in letters:
             text = self._tokenizer.convert_ids_to_tokens(letter.token)
             if text in signs:
                 continue
-            if text.startswith(self._between):
+            paused = word and letter.start - word[-1][1].end > PAUSE
+            if paused or text.startswith(self._between):
                 yield from _word(word)
                 word, text = [], text.removeprefix(self._between)
             if text:

@@ -9,6 +9,7 @@ from typing import Any
 
 from shared.errors import AtelierError
 from workers.runtime.audio import Sound, read_audio
+from workers.runtime.decoding import TooLong
 from workers.runtime.runner import InputRejected, Job
 from workers.speech.hearing.abilities import ear_details
 from workers.speech.hearing.fitting import check_hearing
@@ -27,7 +28,7 @@ def transcribe(ear: Ear, model: SpeechModel, device: str, request: Transcription
         check_hearing(request, {model.name: ear_details(model)})
     except AtelierError as error:  # the catalog has changed since the gateway asked the same
         raise InputRejected(error.message) from None
-    sound = read_audio(job.inputs[request.field], request.field, MAX_SECONDS)
+    sound = _read(request, job)
     heard = ear.hear(resampled(sound.samples, sound.rate, ear.rate), request, job)
     files = ["transcript.json", *(["transcript.srt", "transcript.vtt"] if request.enable_timestamps else [])]
     output = {
@@ -44,6 +45,14 @@ def transcribe(ear: Ear, model: SpeechModel, device: str, request: Transcription
         job.save(files[1], srt(heard.segments).encode(), "application/x-subrip")
         job.save(files[2], vtt(heard.segments).encode(), "text/vtt")
     return output
+
+
+def _read(request: Transcription, job: Job) -> Sound:
+    try:
+        return read_audio(job.inputs[request.field], request.field, MAX_SECONDS)
+    except TooLong as error:
+        known = "" if error.seconds is None else f", file_duration: {error.seconds:.1f}"
+        raise InputRejected(f"File too large: it lasts too long (seconds: max_duration: {MAX_SECONDS}{known}).") from None
 
 
 def _told(heard: Heard, request: Transcription) -> dict[str, Any]:

@@ -133,8 +133,7 @@ class WhisperEar:
         """Those of a window's spans that have a text."""
         words: list[tuple[int, Word]] = []
         if manner.request.word_timestamps and self._word_times:
-            firsts = [span.first for span in spans]
-            words = self._word_times.find(encoded, decoded, firsts, window.start, window.length, manner, language)
+            words = self._word_times.find(encoded, decoded, spans, window.start, window.length, manner, language)
         segments = []
         for span in spans:
             tokens = decoded.tokens[span.first : span.last]

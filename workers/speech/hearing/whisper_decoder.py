@@ -10,7 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, GenerationMixin
-from transformers.generation.logits_process import WhisperTimeStampLogitsProcessor
+from transformers.generation.logits_process import (
+    LogitsProcessor,
+    SuppressTokensAtBeginLogitsProcessor,
+    WhisperTimeStampLogitsProcessor,
+)
 from transformers.generation.stopping_criteria import StoppingCriteriaList
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -112,11 +116,26 @@ class Decoder:
             encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
             decoder_input_ids=torch.tensor([manner.prompt], device=encoded.device),
             generation_config=config,
-            logits_processor=[WhisperTimeStampLogitsProcessor(config, begin)] if manner.stamped else [],
+            logits_processor=self._rules(config, begin, manner),
             stopping_criteria=manner.stops,
         )
         tokens: list[int] = written[0, begin:].tolist()
         return tokens[: tokens.index(self.end)] if self.end in tokens else tokens
+
+    def _rules(self, config: GenerationConfig, begin: int, manner: Manner) -> list[LogitsProcessor]:
+        """What may not be written: a blank where the text begins, and timestamps out of order."""
+        rules: list[LogitsProcessor] = []
+        if manner.request.suppress_blank:
+            # Behind a timestamp the end may come at once: that is how a window without speech is written.
+            blanks = [token for token in self._blanks if token != self.end] if manner.stamped else self._blanks
+            rules.append(SuppressTokensAtBeginLogitsProcessor(blanks, begin + manner.stamped, self._network.device))
+        if manner.stamped:
+            rules.append(WhisperTimeStampLogitsProcessor(config, begin))
+        return rules
+
+    def _signs(self, stamped: bool) -> range:
+        """The tokens behind the text's: languages, tasks and their like are no answer, and stamps only if asked."""
+        return range(self.end + 1, self.first_stamp if stamped else self._network.config.vocab_size)
 
     def _config(self, temperature: float, manner: Manner) -> GenerationConfig:
         sampled = temperature > 0
@@ -126,8 +145,7 @@ class Decoder:
             eos_token_id=self.end,
             pad_token_id=self.end if self._own.pad_token_id is None else self._own.pad_token_id,
             decoder_start_token_id=self._start,
-            suppress_tokens=self._own.suppress_tokens,
-            begin_suppress_tokens=self._blanks if manner.request.suppress_blank else None,
+            suppress_tokens=[*(self._own.suppress_tokens or []), *self._signs(manner.stamped)],
             max_new_tokens=min(self._positions - len(manner.prompt), self._positions // 2),
             num_beams=1 if sampled else manner.request.beam_size,
             no_timestamps_token_id=self.bare,

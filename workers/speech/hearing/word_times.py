@@ -16,6 +16,7 @@ from scipy.ndimage import median_filter
 from torch import Tensor
 
 from workers.speech.hearing.heard import Word, mean_probability
+from workers.speech.hearing.stamps import Span
 from workers.speech.hearing.whisper_decoder import Decoded, Decoder, Manner
 
 WITHOUT_SPACES = {"zh", "ja", "th", "lo", "my", "yue"}
@@ -38,24 +39,22 @@ class WordTimes:
         self,
         encoded: Tensor,
         decoded: Decoded,
-        firsts: Collection[int],
+        spans: Sequence[Span],
         start: float,
         length: float,
         manner: Manner,
         language: str | None,
     ) -> list[tuple[int, Word]]:
-        """Each word with the place of its first token; the window begins at `start` and has `length`, in seconds.
-
-        At the places in `firsts` a word begins in any case.
-        """
-        places = [n for n, token in enumerate(decoded.tokens) if token < self._decoder.end]
+        """Each word with the place of its first token; the window begins at `start` and has `length`, in seconds."""
+        heard = decoded.tokens[: spans[-1].last]  # what follows is heard again by the next window
+        places = [n for n, token in enumerate(heard) if token < self._decoder.end]
         tokens = [decoded.tokens[place] for place in places]
         positions = max(1, round(length / self._step))
         if not places or len(places) >= positions:  # more tokens than moments: there is nothing to align
             return []
         begins = aligned(self._attention(encoded, tokens, manner)[:, :positions])
         words = []
-        breaks = {sum(place < first for place in places) for first in firsts}
+        breaks = {sum(place < span.first for place in places) for span in spans}
         for first, last in self._grouped(tokens, breaks, language):
             text = self._decoder.text(tokens[first:last]).strip()
             sure = mean_probability([decoded.logarithms[place] for place in places[first:last]])
