@@ -45,7 +45,11 @@ class Catalog:
 
     async def details(self, family: str) -> dict[str, Mapping[str, Any]]:
         """What the family's models say of themselves, by name."""
-        return {model.name: model.details for model in await self.models() if (model.family, model.kind) == (family, "model")}
+        return {
+            model.name: model.details
+            for model in await self.models()
+            if (model.family, model.kind) == (family, "model")
+        }
 
     @staticmethod
     def _names(family: str, kind: str, known: Sequence[ModelView]) -> set[str]:

@@ -41,6 +41,8 @@ TABLE = {
     "GET /auth/users": ADMIN,
     "DELETE /auth/users/{name}": ADMIN,
     "GET /models/status": "jobs:read",
+    "GET /audio/health": "jobs:read",
+    "GET /tts/health": "jobs:read",
     "GET /metrics": "ops:read",
     "GET /metrics/prometheus": "ops:read",
     "GET /jobs": "jobs:read",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,17 @@ from workers.speech.moods import MOODS
 
 ESPEAK_RATE = 22_050  # Hz
 BARK_CHARACTERS = 1000
+LIBRARIES = {
+    "soundfile": "Reads and writes WAV, FLAC, MP3 and Ogg.",
+    "transformers": "Networks that speak and hear.",
+    "torch": "What they are made of.",
+    "espeakng-loader": "eSpeak NG, the house voice.",
+    "python-stretch": "Speed and pitch.",
+    "num2words": "Numbers in words.",
+    "sentencex": "Where sentences end.",
+    "librosa": "Not needed: python-stretch and scipy do its work here.",
+    "torchaudio": "Not needed: soundfile and scipy do its work here.",
+}
 PRESETS = "speaker_embeddings_path.json"  # Bark's own list of its voices
 
 
@@ -37,6 +50,7 @@ def _espeak(_: SpeechModel) -> dict[str, Any]:
         "languages": espeak_languages(),
         "emotions": list(MOODS),
         "sample_rate": ESPEAK_RATE,
+        "libraries": libraries(),
     }
 
 
@@ -76,6 +90,20 @@ def _any(model: SpeechModel) -> dict[str, Any]:
         "languages": sorted(spoken) if isinstance(spoken, dict) else [],
         "sample_rate": model.config.get("sampling_rate") or model.config.get("sample_rate"),
     }
+
+
+@cache
+def libraries() -> dict[str, Any]:
+    """Which libraries of this family's work are installed here, and in which version; nothing is imported."""
+    return {name: _library(name, what) for name, what in LIBRARIES.items()}
+
+
+def _library(name: str, description: str) -> dict[str, Any]:
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        found = None
+    return {"available": found is not None, "version": found, "description": description}
 
 
 def find_vocoder(model: SpeechModel) -> Path | None:

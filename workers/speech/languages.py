@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from langcodes import LanguageTagError, closest_match, tag_is_valid
+from langcodes import Language, LanguageTagError, closest_match, tag_is_valid
 
 NEAR = 9  # CLDR's distance of what speakers of one understand without effort: en-GB for en-US, not nb for da
 
@@ -24,3 +24,11 @@ def _closest(wanted: str, known: tuple[str, ...]) -> str | None:
     except LanguageTagError:
         return None
     return found if found in known else None
+
+
+def tongue(tag: str) -> str:
+    """The language of a tag without its country, in two letters where it has two: "en" of "eng", "zh" of "cmn"."""
+    try:
+        return Language.get(tag).prefer_macrolanguage().language or tag
+    except LanguageTagError:
+        return tag.split("-")[0].lower()

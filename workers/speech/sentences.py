@@ -7,12 +7,14 @@ from collections.abc import Iterator
 
 from sentencex import segment
 
+from workers.speech.languages import tongue
+
 BREATHS = (re.compile(r"(?<=[,;:–—，、；：])\s*"), re.compile(r"\s+"))
 
 
 def sentences(text: str, language: str, longest: int) -> list[str]:
     """The pieces to say one by one, none of them empty or longer than `longest` characters."""
-    found = (sentence.strip() for sentence in segment(language.split("-")[0], text))
+    found = (sentence.strip() for sentence in segment(tongue(language), text))
     return [piece for sentence in found if sentence for piece in _pieces(sentence, longest)]
 
 

@@ -21,6 +21,8 @@ from workers.speech.spec import SynthesizeInput
 from workers.speech.voices.voice import Manner, Samples, Voice
 from workers.speech.wording import worded
 
+DEFAULT_LANGUAGE = "en"  # of a model that does not say, and a request that does not either
+
 
 def speak(voice: Voice, model: SpeechModel, request: SynthesizeInput, job: Job) -> dict[str, Any]:
     """The output of `speech.synthesize`; the file is `speech.<format>`. Raises InputRejected."""
@@ -30,12 +32,10 @@ def speak(voice: Voice, model: SpeechModel, request: SynthesizeInput, job: Job) 
         check_speech(request, {model.name: card})
     except ValidationFailed as error:  # the catalog has changed since the gateway asked the same
         raise InputRejected(error.message) from None
-    manner = _manner(voice, card, request, job)
-    language = manner.language or voice.language
-    wording = worded(text, language) if request.normalize_text and language else text
-    said = sentences(wording, language or "en", voice.longest)
-    voice.begin(request.seed or 0)
-    sound, gain = amplified(_spoken(voice, said, manner, request.pitch, job), request.volume)
+    manner = voice.settle(_manner(card, request, job))
+    language = manner.language or DEFAULT_LANGUAGE
+    said = sentences(worded(text, language) if request.normalize_text else text, language, voice.longest)
+    sound, gain = amplified(_spoken(voice, said, manner, request, job), request.volume)
     if not len(sound):
         raise InputRejected("text: there is nothing in it that can be said.")
     file = encoded(sound, voice.rate, kind, request.quality)
@@ -50,8 +50,8 @@ def speak(voice: Voice, model: SpeechModel, request: SynthesizeInput, job: Job) 
         "generation_time": round(time.monotonic() - began, 4),
         "model_info": {
             "model_name": model.name,
-            "voice": _name(voice, manner),
-            "language": language,
+            "voice": manner.voice if manner.speaker is None else "speaker_embedding",
+            "language": manner.language,
             "actual_model": voice.engine,
         },
         "text_length": len(text),
@@ -63,7 +63,7 @@ def speak(voice: Voice, model: SpeechModel, request: SynthesizeInput, job: Job) 
     }
 
 
-def _manner(voice: Voice, card: dict[str, Any], request: SynthesizeInput, job: Job) -> Manner:
+def _manner(card: dict[str, Any], request: SynthesizeInput, job: Job) -> Manner:
     return Manner(
         voice=None if request.voice == DEFAULT else request.voice,
         language=closest(request.language, card["languages"] or [request.language]) if request.language else None,
@@ -73,17 +73,14 @@ def _manner(voice: Voice, card: dict[str, Any], request: SynthesizeInput, job: J
     )
 
 
-def _name(voice: Voice, manner: Manner) -> str:
-    return "speaker_embedding" if manner.speaker is not None else manner.voice or voice.voice
-
-
-def _spoken(voice: Voice, said: list[str], manner: Manner, pitch: float, job: Job) -> Samples:
-    """All sentences with the pauses between them; every sentence is a step."""
+def _spoken(voice: Voice, said: list[str], manner: Manner, request: SynthesizeInput, job: Job) -> Samples:
+    """All sentences with the pauses between them; every sentence is a step, and has a seed of its own."""
     pause = np.zeros(round(voice.pause / manner.speed * voice.rate), np.float32)
     pieces: list[Samples] = []
     for number, sentence in enumerate(said, 1):
+        voice.begin((request.seed or 0) + number)
         spoken = voice.say(sentence, manner)
-        shape = shaped(spoken.samples, voice.rate, manner.speed / spoken.speed, pitch)
+        shape = shaped(spoken.samples, voice.rate, manner.speed / spoken.speed, request.pitch)
         pieces += [pause, shape] if pieces else [shape]
         job.progress(number, len(said))
     return np.concatenate([*pieces, np.zeros(0, np.float32)])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
+from unicodedata import category
 
 from pydantic import ConfigDict, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
@@ -24,6 +25,7 @@ from workers.speech.catalog import default_voice, discover
 from workers.speech.fitting import MAX_CHARACTERS, check_speech
 from workers.speech.transcription_spec import TRANSCRIBE
 
+SAYABLE = "LNS"  # Unicode's letters, numbers and symbols
 SPEAKER = 512  # numbers of a speaker embedding
 MAX_SPEAKER_BYTES = 65_536
 TOO_LONG = f"Text too long. Maximum {MAX_CHARACTERS} characters allowed."
@@ -33,6 +35,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 SPOKEN = {"minLength": 1, "maxLength": MAX_CHARACTERS, "pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"}
 Text = Annotated[str | None, Field(json_schema_extra=SPOKEN)]
 Format = Literal["wav", "mp3", "flac", "ogg"]
+FORMATS = get_args(Format)
 Number = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
@@ -78,7 +81,7 @@ class SynthesizeInput(JobInput):
     @field_validator("inputs", "text")
     @classmethod
     def _says_something(cls, text: str | None) -> str | None:
-        if text is not None and not text.strip():
+        if text is not None and not any(category(letter)[0] in SAYABLE for letter in text):
             raise ValueError("there is nothing to say")
         if text is not None and len(text) > MAX_CHARACTERS:
             raise ValueError(TOO_LONG)

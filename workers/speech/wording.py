@@ -8,6 +8,8 @@ from decimal import Decimal
 
 from num2words import CONVERTER_CLASSES, num2words
 
+from workers.speech.languages import tongue
+
 LONGEST = 15  # digits that anybody reads as one number; longer ones are said digit by digit
 CURRENCIES = {"$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY"}
 POINTED = {"en", "zh", "ja", "ko", "th", "he", "te", "kn", "bn"}  # 1,234.5; elsewhere it is 1.234,5
@@ -59,11 +61,11 @@ Change = Callable[[re.Match[str]], str]
 
 def worded(text: str, language: str) -> str:
     """The text as it is read aloud in this language; what cannot be worded stays as it is."""
-    tongue = language.split("-")[0].lower()
-    text = _without_abbreviations(text, ABBREVIATIONS.get(tongue, {}))
-    if tongue in CONVERTER_CLASSES:
-        text = _without_figures(text, tongue)
-    for sign, word in SIGNS.get(tongue, {}).items():
+    spoken = tongue(language)
+    text = _without_abbreviations(text, ABBREVIATIONS.get(spoken, {}))
+    if spoken in CONVERTER_CLASSES:
+        text = _without_figures(text, spoken)
+    for sign, word in SIGNS.get(spoken, {}).items():
         text = re.sub(rf"(?<=\w)\s?{re.escape(sign)}(?=[\s.,;:!?)]|$)", f" {word}", text)
     return text
 
@@ -75,8 +77,8 @@ def _without_abbreviations(text: str, known: dict[str, str]) -> str:
     return re.sub(rf"(?<![\w.])(?:{pattern})", lambda found: known[found[0].lower()], text, flags=re.IGNORECASE)
 
 
-def _without_figures(text: str, tongue: str) -> str:
-    group, point = (",", ".") if tongue in POINTED else (".", ",")
+def _without_figures(text: str, spoken: str) -> str:
+    group, point = (",", ".") if spoken in POINTED else (".", ",")
     whole = rf"\d{{1,3}}(?:\{group}\d{{3}})+(?!\d)|\d+"
     number = rf"(?:{whole})(?:\{point}\d+)?"
 
@@ -85,21 +87,21 @@ def _without_figures(text: str, tongue: str) -> str:
 
     def money(found: re.Match[str]) -> str:
         amount, currency = float(value(found["number"])), CURRENCIES[found["sign"]]
-        words = num2words(amount, lang=tongue, to="currency", currency=currency, separator=" |")
+        words = num2words(amount, lang=spoken, to="currency", currency=currency, separator=" |")
         return words.split(" |")[0] if amount.is_integer() else words.replace(" |", "")
 
     def plain(found: re.Match[str]) -> str:
         figures = found[0]
         if len(figures.lstrip("-")) > LONGEST:
-            return " ".join(num2words(int(digit), lang=tongue) for digit in figures if digit.isdecimal())
+            return " ".join(num2words(int(digit), lang=spoken) for digit in figures if digit.isdecimal())
         amount = value(figures)
-        if tongue == "en" and re.fullmatch(r"1[1-9]\d\d|20[1-9]\d", figures):
-            return num2words(int(amount), lang=tongue, to="year")
-        return num2words(amount if amount % 1 else int(amount), lang=tongue)
+        if spoken == "en" and re.fullmatch(r"1[1-9]\d\d|20[1-9]\d", figures):
+            return num2words(int(amount), lang=spoken, to="year")
+        return num2words(amount if amount % 1 else int(amount), lang=spoken)
 
     text = _changed(rf"(?P<sign>[$€£¥])\s?(?P<number>{number})(?!\d)", money, text)
     text = _changed(rf"(?P<number>{number})\s?(?P<sign>[€£])", money, text)
-    if tongue == "en":
+    if spoken == "en":
         text = _changed(r"(?<![\d:])\d{1,2}:[0-5]\d(?![\d:])", _clock, text)
         text = _changed(r"(?<!\w)\d{1,15}(?=(?:st|nd|rd|th)\b)(?:st|nd|rd|th)", _ordinal, text)
     return _changed(rf"(?:(?<![\w.,-])-)?(?<![A-Za-z_\d]){number}(?![A-Za-z_\d])", plain, text)

@@ -79,6 +79,8 @@ ENDPOINTS = {
     "GET /models/status": "Models and LoRAs",
     "GET /examples": "Example prompts",
     "GET /health": "Health",
+    "GET /audio/health": "What can speak and hear",
+    "GET /tts/health": "What can speak: models, voices, languages",
     "GET /ready": "Readiness",
     "GET /metrics": "Metrics, JSON or Prometheus by Accept",
     "POST /auth/register": "A new account (where authentication is on)",

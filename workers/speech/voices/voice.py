@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,6 @@ class Manner:
     language: str | None = None
     emotion: str | None = None
     speed: float = 1.0
-    seed: int = 0
     speaker: Samples | None = None
 
 
@@ -34,10 +33,10 @@ class Spoken:
     speed: float = 1.0
 
 
-class Voice(Protocol):
-    """An engine with its weights loaded. `voice` and `language` are its own, `engine` what actually speaks.
+class Voice(ABC):
+    """An engine with its weights loaded. `voice` and `language` are its own, `engine` is what actually speaks.
 
-    `longest` is how many characters it says well in one piece, `pause` the silence to put between two of them (s).
+    `longest` is how many characters it says well in one piece, `pause` the silence to put between two pieces (s).
     """
 
     rate: int
@@ -47,10 +46,18 @@ class Voice(Protocol):
     longest: int
     pause: float
 
-    def say(self, text: str, manner: Manner) -> Spoken:
-        """Say one sentence; no samples where there is nothing to say. Raises InputRejected."""
-        ...
+    def settle(self, manner: Manner) -> Manner:
+        """The same with the voice and the language that will be heard; raises InputRejected."""
+        return replace(manner, voice=manner.voice or self.voice, language=manner.language or self.language)
 
+    @abstractmethod
+    def begin(self, seed: int) -> None:
+        """A sentence begins: what is random in it follows from the seed alone."""
+
+    @abstractmethod
+    def say(self, text: str, manner: Manner) -> Spoken:
+        """Say one sentence in a settled manner; no samples where there is nothing to say. Raises InputRejected."""
+
+    @abstractmethod
     def close(self) -> None:
         """Give the memory back."""
-        ...
