@@ -14,10 +14,7 @@ from workers.speech.hearing.transcribing import transcribe
 from workers.speech.model import SpeechModel
 from workers.speech.speaking import speak
 from workers.speech.spec import SynthesizeInput
-<<<<<<< HEAD
 from workers.speech.transcription_schema import Transcription
-=======
->>>>>>> synth
 
 
 def engine_for(model: SpeechModel, device: str) -> Any:
