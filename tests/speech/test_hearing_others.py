@@ -63,7 +63,8 @@ def save_spelling(folder: Path) -> Path:
     _fit(network)
     network.save_pretrained(folder)
     (folder / "words.json").write_text(json.dumps({letter: n for n, letter in enumerate(LETTERS)}))
-    Wav2Vec2CTCTokenizer(folder / "words.json", unk_token="<pad>", bos_token=None, eos_token=None).save_pretrained(folder)
+    signs = {"unk_token": "<pad>", "bos_token": None, "eos_token": None}
+    Wav2Vec2CTCTokenizer(folder / "words.json", **signs).save_pretrained(folder)
     Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(folder)
     (folder / "atelier.json").write_text('{"languages": ["la"]}')
     return folder

@@ -52,7 +52,7 @@ def _read(request: Transcription, job: Job) -> Sound:
         return read_audio(job.inputs[request.field], request.field, MAX_SECONDS)
     except TooLong as error:
         known = "" if error.seconds is None else f", file_duration: {error.seconds:.1f}"
-        raise InputRejected(f"File too large: it lasts too long (seconds: max_duration: {MAX_SECONDS}{known}).") from None
+        raise InputRejected(f"File too large (in seconds: max_duration: {MAX_SECONDS}{known}).") from None
 
 
 def _told(heard: Heard, request: Transcription) -> dict[str, Any]:
