@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from transformers import (
+    BarkConfig,
+    BarkModel,
+    BertTokenizer,
+    EncodecConfig,
+    GenerationConfig,
     SpeechT5Config,
     SpeechT5ForTextToSpeech,
     SpeechT5HifiGan,
@@ -17,6 +24,7 @@ from transformers import (
     VitsModel,
     VitsTokenizer,
 )
+from transformers.models.bark.generation_configuration_bark import BarkGenerationConfig
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz'.,!? "
 MELS = 80
@@ -105,4 +113,33 @@ def build_vits(folder: Path, speakers: int = 2) -> Path:
             speaker_embedding_size=8 if speakers > 1 else 0,
         )
     ).save_pretrained(folder)
+    return folder
+
+
+def build_bark(folder: Path) -> Path:
+    """Bark of a few million weights (its vocabularies are what they are), with a German and an English preset."""
+    torch.manual_seed(0)
+    folder.mkdir(parents=True)
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello"]))
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    small = {"hidden_size": 8, "num_layers": 1, "num_heads": 1}
+    network = BarkModel(
+        BarkConfig(
+            semantic_config={"input_vocab_size": 129_600, "output_vocab_size": 10_048, **small},
+            coarse_acoustics_config={"input_vocab_size": 12_096, "output_vocab_size": 12_096, **small},
+            fine_acoustics_config={"input_vocab_size": 1056, "output_vocab_size": 1056, **small},
+            codec_config=EncodecConfig(num_filters=4, hidden_size=8, codebook_dim=8, num_lstm_layers=1).to_dict(),
+        )
+    )
+    network.generation_config = GenerationConfig()  # Bark's own cannot be saved
+    network.save_pretrained(folder)
+    (folder / "generation_config.json").write_text(json.dumps(BarkGenerationConfig().to_dict()))
+    shapes = {"semantic_prompt": (8,), "coarse_prompt": (2, 8), "fine_prompt": (8, 8)}
+    presets: dict[str, Any] = {"repo_or_path": "suno/bark"}
+    for name in ("v2/de_speaker_0", "v2/en_speaker_0"):
+        presets[name] = {part: f"speaker_embeddings/{name}_{part}.npy" for part in shapes}
+        for part, file in presets[name].items():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            np.save(folder / file, np.zeros(shapes[part], np.int64))
+    (folder / "speaker_embeddings_path.json").write_text(json.dumps(presets))
     return folder

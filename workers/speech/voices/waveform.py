@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForTextToWaveform, pipeline
+from transformers import pipeline
 
 from workers.speech.model import SpeechModel
-from workers.speech.voices.loading import computing, load, loading
+from workers.speech.voices.loading import computing, loading
 from workers.speech.voices.voice import Manner, Spoken, Voice
 
 
@@ -20,9 +20,9 @@ class WaveformVoice(Voice):
 
     def __init__(self, model: SpeechModel, device: str) -> None:
         with loading(model.name):
-            network = load(AutoModelForTextToWaveform, model.folder, device)
-            self._pipeline = pipeline("text-to-speech", model=network, tokenizer=str(model.folder), device=device)
-        self.rate, self.engine = int(self._pipeline.sampling_rate), type(network).__name__
+            options = {"use_safetensors": True}  # nothing is fetched: this package's __init__ sets HF_HUB_OFFLINE
+            self._pipeline = pipeline("text-to-speech", str(model.folder), device=device, model_kwargs=options)
+        self.rate, self.engine = int(self._pipeline.sampling_rate), type(self._pipeline.model).__name__
         self.voice = "default"
         self.language = model.card.get("language")
         self._takes_language = self.engine.startswith("SeamlessM4T")
