@@ -60,7 +60,8 @@ OPERATIONS = [
 @pytest.fixture(scope="module")
 def served(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """The gateway and a worker for toys; pictures stay queued, whatever sizes are asked for."""
-    platform = Platform({**environment, "ATELIER_MAX_WAIT": "1"}, tmp_path_factory.mktemp("logs"))
+    more = {"ATELIER_MAX_WAIT": "1", "ATELIER_IMPORT_DIR": str(tmp_path_factory.mktemp("import"))}
+    platform = Platform({**environment, **more}, tmp_path_factory.mktemp("logs"))
     connection = psycopg2.connect(environment["DATABASE_URL"])
     with connection, connection.cursor() as cursor:
         cursor.execute(ROWS, (DONE, DONE, DONE))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-SPEAKING, HEARING = "text-to-speech", "automatic-speech-recognition"
+from shared.catalog.tasks import SPEECH_RECOGNITION, TEXT_TO_SPEECH
+
+SPEAKING, HEARING = TEXT_TO_SPEECH, SPEECH_RECOGNITION
 
 ESPEAK = "workers.speech.voices.espeak:EspeakVoice"
 WAVEFORM = "workers.speech.voices.waveform:WaveformVoice"

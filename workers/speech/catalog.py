@@ -8,6 +8,7 @@ from pathlib import Path
 from shared.family import ModelCard
 from shared.logging import get_logger
 from shared.settings import get_settings
+from workers.model_folders import describe as describe_folder
 from workers.speech.architectures import ESPEAK, SPEAKING, served
 from workers.speech.describing import describe
 from workers.speech.model import SpeechModel, json_object
@@ -75,6 +76,12 @@ def discover() -> tuple[ModelCard, ...]:
 
 
 def _card(model: SpeechModel) -> ModelCard:
-    title = "eSpeak NG, the house's voice" if model.path is None else str(model.card.get("title", model.name))
-    source = "house" if model.path in (None, HOUSE_EAR_FOLDER) else "folder"
-    return ModelCard("model", model.name, title, describe(model), task=model.task, source=source)
+    details = describe(model)
+    if model.path is None:
+        title, licence = "eSpeak NG, the house's voice", "GPL-3.0-or-later"
+        return ModelCard("model", model.name, title, details, task=model.task, source="house", licence=licence)
+    title = str(model.card.get("title", model.name))
+    source = "house" if model.path == HOUSE_EAR_FOLDER else None
+    return describe_folder(
+        "model", model.name, model.path, task=model.task, title=title, source=source, details=details
+    )
