@@ -14,6 +14,7 @@ from shared.family import Family, Operation
 from shared.settings import get_settings
 from workers.avatar.spec import AVATAR
 from workers.image.spec import IMAGE
+from workers.predict.spec import PREDICT_FAMILY
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Registration:
 BUILT_IN = (
     Registration(IMAGE, "workers.image.runner:ImageRunner"),
     Registration(AVATAR, "workers.avatar.runner:AvatarRunner"),
+    Registration(PREDICT_FAMILY, "workers.predict.runner:PredictRunner"),
 )
 
 

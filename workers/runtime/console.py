@@ -13,6 +13,7 @@ class ConsoleJob:
 
     id = "console"
     wants_preview = False
+    cancelled = False
     inputs: Mapping[str, Path] = {}
 
     def __init__(self, operation: str, unit: str, place: Callable[[str], Path]) -> None:

@@ -60,6 +60,11 @@ class Job(Protocol):
     wants_preview: bool
 
     @property
+    def cancelled(self) -> bool:
+        """Whether the job must stop: `progress` raises then, or, in a batch, once this is true of all its jobs."""
+        ...
+
+    @property
     def inputs(self) -> Mapping[str, Path]:
         """The files that came with the request, by field; they are gone when `run` returns."""
         ...
