@@ -8,6 +8,7 @@ AtelierError
 ├── NotFound              404 not_found
 ├── MethodNotAllowed      405 method_not_allowed
 ├── NotAcceptable         406 not_acceptable
+├── RequestTimedOut       408 request_timeout
 ├── Conflict              409 conflict
 │   ├── JobNotFinished    409 job_not_finished
 │   ├── JobFailed         409 job_failed
@@ -85,6 +86,12 @@ class MethodNotAllowed(AtelierError):
 
 class NotAcceptable(AtelierError):
     status, code = 406, "not_acceptable"
+
+
+class RequestTimedOut(AtelierError):
+    """The request itself did not arrive in time."""
+
+    status, code = 408, "request_timeout"
 
 
 class Conflict(AtelierError):
