@@ -179,7 +179,12 @@ class Settings(BaseSettings):
     models_dir: Path = Path("models")
     image_model: str = "house-shapes"
     avatar_model: str = "house-heads"
-    memory_fraction: float = Field(0.8, gt=0, le=1)
+    memory_fraction: float = Field(
+        0.8, gt=0, le=1, description="the share of the device's memory above which idle models leave for another"
+    )
+    model_memory_bytes: int = Field(
+        0, ge=0, description="what the weights of a worker's loaded models may take together; 0: no budget"
+    )
 
     # Logs
     log_level: str = Field("INFO", validation_alias=AliasChoices("LOG_LEVEL"))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 
+from shared.catalog.loading import VERB, load_operation
 from shared.family import Family, Operation
 from shared.settings import get_settings
 from workers.avatar.spec import AVATAR
@@ -55,5 +56,7 @@ def served_families() -> dict[str, Family]:
 
 
 def find_operation(name: str) -> Operation:
-    """The operation `family.verb`; KeyError if there is none."""
-    return families()[name.split(".", 1)[0]].operation(name)
+    """The operation `family.verb`; KeyError if there is none. Every family has the platform's own `family.load`."""
+    family, _, verb = name.partition(".")
+    known = families()[family]
+    return load_operation(family) if verb == VERB else known.operation(name)

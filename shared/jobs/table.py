@@ -84,6 +84,7 @@ class Job(Base):
         Index("jobs_purge_marked", "purged_at", postgresql_where=text("purged = 'marked'")),
         Index("jobs_list", "owner", text("id DESC")),
         Index("jobs_retried", "finished_at", postgresql_where=text("attempt > 1")),
+        Index("jobs_models", "id", postgresql_where=text("family = 'models'")),
         Index("jobs_stored", "owner", "purge_after", postgresql_where=text("stored_bytes > 0")),
     )
 

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import ProgrammingError
 
 import shared.accounts.table
+import shared.catalog.table
 import shared.fleet.table
 import shared.jobs.table
 import shared.uploads.table

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
+from shared.catalog.loading import LoadInput
 from shared.egress.client import Egress
 from shared.events import EventPublisher
 from shared.jobs.artifacts import ManifestEntry, attempt_prefix
@@ -32,6 +33,7 @@ from workers.runtime.job_context import Artifact, JobContext, StopReason
 from workers.runtime.logged_inputs import described
 from workers.runtime.residency import Residence, Residency
 from workers.runtime.runner import InputRejected, JobStopped, OutOfMemory
+from workers.runtime.warming import warm
 
 log = get_logger(__name__)
 Answer = TypeVar("Answer")
@@ -126,13 +128,14 @@ class Executor:
         return output, self._upload(job)
 
     def _execute(self, residence: Residence, request: BaseModel, job: JobContext) -> dict[str, Any]:
-        fresh = not self._residency.is_resident(residence)
-        if fresh:
+        if not self._residency.is_resident(residence):
             job.phase("loading")
-        runner = self._residency.get(residence)
-        job.phase("running")
         try:
-            return runner.run(request, job)
+            if isinstance(request, LoadInput):
+                return warm(self._residency, residence)
+            with self._residency.using(residence) as runner:
+                job.phase("running")
+                return runner.run(request, job)
         except OutOfMemory:
             self._residency.evict_others(residence)
             raise

@@ -33,6 +33,20 @@ class ModelMissing(RunnerError):
     code = "model_unavailable"
 
 
+class ModelDisabled(RunnerError):
+    """An operator does not want the model to be used."""
+
+    code = "model_unavailable"
+    retryable = False
+
+
+class ModelTooLarge(RunnerError):
+    """The model alone needs more memory than this worker's models may take."""
+
+    code = "gpu_oom"
+    retryable = False
+
+
 class OutOfMemory(RunnerError):
     """The device has too little memory for this job."""
 
