@@ -52,6 +52,11 @@ class Catalog:
             if (ref.kind, ref.name) in disabled:
                 raise model_disabled(ref.name)
 
+    async def tasks(self, family: str, refs: Sequence[ModelRef]) -> list[str | None]:
+        """What each of these models does, as far as the catalog knows."""
+        known = {(model.kind, model.name): model.task for model in await self.models() if model.family == family}
+        return [known.get((ref.kind, ref.name)) for ref in refs]
+
 
 def model_disabled(name: str) -> ModelUnavailable:
     """An operator does not want this model to be used."""

@@ -42,6 +42,9 @@ TABLE = {
     "DELETE /auth/users/{name}": ADMIN,
     "GET /models/status": "jobs:read",
     "GET /metrics": "ops:read",
+    "GET /info": "jobs:read",
+    "GET /stats": "ops:read",
+    "GET /config": "ops:read",
     "GET /metrics/prometheus": "ops:read",
     "GET /jobs": "jobs:read",
     "GET /jobs/{job_id}": "jobs:read",
@@ -85,7 +88,8 @@ BODIES = {
 
 MODELS = """
 INSERT INTO models (family, kind, name, title, reported_by)
-VALUES ('image', 'model', 'house-shapes', 'House', 'test'), ('avatar', 'model', 'house-heads', 'House', 'test')
+VALUES ('image', 'model', 'house-shapes', 'House', 'test'), ('avatar', 'model', 'house-heads', 'House', 'test'),
+    ('predict', 'model', 'example', 'Example', 'test')
 """
 CALLERS = (
     "owner",

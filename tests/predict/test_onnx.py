@@ -42,7 +42,7 @@ def test_tensors_go_in_and_come_out_by_name(ask: Any) -> None:
         ("named", {**NAMED, "scale": [0]}, "numbers that are none, in its output scaled"),
         ("rows", [1, 2], r"inputs: the shape \[1, 2\] does not fit \[rows, 3\]"),
         ("rows", [[1, 2, 3], [1]], r"inputs\.1: the shape"),
-        ("rows", "text", "inputs: an object is expected"),
+        ("rows", "text", "inputs: onnx takes a list of numbers or an object"),
         ("rows", [{"x": [[1, 2, 3]]}, {"y": [1]}], r"inputs\.1\.y"),
     ],
     ids=str,

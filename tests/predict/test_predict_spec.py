@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from shared.errors import NotFound
+from shared.errors import NotFound, ValidationFailed
 from shared.family import ModelRef
 from tests.predict.conftest import asked
 from workers.predict.items import MAX_ITEMS, split
@@ -91,6 +91,32 @@ def test_what_is_left_open_is_fixed_before_the_job_is_accepted() -> None:
 
 def test_the_token_is_no_part_of_what_is_kept() -> None:
     assert "secret" not in asked("x", "a", token="secret").model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("task", "fields", "field"),
+    [
+        ("text-classification", {"inputs": [1]}, "inputs"),
+        ("text-classification", {"image": FILE}, "image"),
+        ("onnx", {"inputs": "a"}, "inputs"),
+        ("image-classification", {"inputs": {"x": 1}}, "inputs"),
+        ("fill-mask", {"inputs": "a", "parameters": {"seed": 1, "temperature": 1.0}}, "parameters.seed"),
+        ("zero-shot-classification", {"inputs": "a"}, "parameters.candidate_labels"),
+        ("text-generation", {"inputs": "a", "parameters": {"top_k": 1}}, "parameters.top_k"),
+    ],
+    ids=str,
+)
+def test_what_does_not_suit_the_models_task_is_refused_before_there_is_a_job(
+    task: str, fields: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(ValidationFailed) as refused:
+        PREDICT.suit(asked("x", **fields), [task])
+    assert refused.value.details["field"] == field
+
+
+def test_what_is_written_word_by_word_is_not_batched() -> None:
+    assert batch_key(PREDICT.suit(asked("x", "a"), ["text-generation"])) is None
+    assert batch_key(PREDICT.suit(asked("x", "a"), ["fill-mask"])) is not None
 
 
 def test_time_limit_and_model_are_the_requests() -> None:

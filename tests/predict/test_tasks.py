@@ -228,12 +228,12 @@ def test_a_text_that_is_too_long_is_refused_or_cut_as_asked(ask: Any, model: str
 @pytest.mark.parametrize(
     ("model", "inputs", "parameters", "words"),
     [
-        ("text-classification", [1, 2], {}, "inputs: this model takes a text"),
+        ("text-classification", [1, 2], {}, "inputs: text-classification takes a text"),
         ("text-classification", SHORT, {"max_new_tokens": 3}, r"parameters\.max_new_tokens: text-classification"),
         ("text-classification", SHORT, {"candidate_labels": ["a"]}, r"parameters\.candidate_labels"),
         ("image-classification", SHORT, {}, "inputs: it is neither base64 nor"),
         ("image-classification", base64.b64encode(b"no picture").decode(), {}, "inputs cannot be read as a picture"),
-        ("image-classification", [[1, 2]], {}, r"inputs\.0: this model takes pictures"),
+        ("image-classification", [[1, 2]], {}, r"inputs: image-classification takes a text or a file in `image`"),
         ("zero-shot-classification", SHORT, {}, r"parameters\.candidate_labels"),
         ("zero-shot-classification", {"text": SHORT, "labels": ["a"]}, {}, "inputs: an object has"),
         ("zero-shot-classification", {"text": SHORT, "candidate_labels": []}, {}, r"inputs\.candidate_labels"),
@@ -255,7 +255,7 @@ def test_what_a_task_does_not_know_is_named(
 
 def test_a_text_model_takes_no_file(ask: Any, tmp_path: Path) -> None:
     job = RecordedJob(inputs={"image": tmp_path / "x"})
-    with pytest.raises(InputRejected, match="image: this model takes a text"):
+    with pytest.raises(InputRejected, match="image: text-classification takes a text"):
         ask("text-classification", job=job, image=FileInput(name="x").model_dump())
 
 

@@ -12,15 +12,15 @@ from typing import Any
 from shared.family import ModelCard
 from shared.logging import get_logger
 from shared.settings import get_settings
+from workers.model_folders import SOURCE_FILE, describe
 from workers.predict.parameters import TAKES
 
 log = get_logger(__name__)
 
-HOUSE_MODEL = "example"
+HOUSE_MODEL, HOUSE_TASK = "example", "tabular-regression"
 HOUSE = Path(__file__).parent / "house" / "weights" / "example"
-CARDS = ("atelier.json", "atelier-source.json")  # what an operator, and what a download, says of the folder
+CARDS = ("atelier.json", SOURCE_FILE)  # what an operator, and what a download, says of the folder
 CONFIGS = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "generation_config.json")
-WEIGHTS = {".safetensors", ".onnx", ".data"}
 # Keys by which a folder has code of its own run, or a kernel fetched.
 FORBIDDEN = {"auto_map", "trust_remote_code", "custom_pipeline", "_attn_implementation_internal"}
 # The end of a class's name → what such a network is for.
@@ -47,7 +47,7 @@ class PredictModel:
 
 def find_models() -> dict[str, PredictModel]:
     """The house model and every usable folder under MODELS/predict."""
-    found = {HOUSE_MODEL: PredictModel(HOUSE_MODEL, HOUSE, "example")}
+    found = {HOUSE_MODEL: PredictModel(HOUSE_MODEL, HOUSE, HOUSE_TASK)}
     root = get_settings().models_dir / "predict"
     for path in sorted(root.iterdir()) if root.is_dir() else ():
         if path.is_dir() and path.name not in found and (model := read_model(path)):
@@ -81,16 +81,18 @@ def discover() -> tuple[ModelCard, ...]:
 def _cards() -> Iterator[ModelCard]:
     for model in find_models().values():
         house = model.name == HOUSE_MODEL
-        yield ModelCard(
+        title = "The house's example: ten numbers in, one out" if house else model.card.get("title")
+        source, licence = ("house", "MIT") if house else (None, model.card.get("licence"))
+        details = {"parameters": sorted(TAKES[model.task])}
+        yield describe(
             "model",
             model.name,
-            "Ten numbers in, one out: the house's example" if house else str(model.card.get("title", model.name)),
+            model.path,
             task=model.task,
-            source="house" if house else str(model.card.get("source", "folder")),
-            repository=model.card.get("repository"),
-            revision=model.card.get("revision"),
-            licence="MIT" if house else model.card.get("licence"),
-            memory_bytes=sum(file.stat().st_size for file in model.path.iterdir() if file.suffix in WEIGHTS),
+            title=title,
+            source=source,
+            licence=licence,
+            details=details,
         )
 
 
@@ -113,7 +115,7 @@ def _task(path: Path, card: Mapping[str, Any]) -> tuple[str | None, str]:
     if not any(path.glob("*.safetensors")):
         return None, "no safetensors"
     task = str(card.get("task") or _task_of(config))
-    if task not in TAKES or task in ("example", "onnx"):
+    if task not in TAKES or task in (HOUSE_TASK, "onnx"):
         return None, f"its task is none that is served here: {task}"
     return task, ""
 

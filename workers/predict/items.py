@@ -10,7 +10,7 @@ from typing import Any, Literal
 MAX_ITEMS = 64  # inputs of one request
 MAX_TEXT = 100_000  # characters of one text
 EXAMPLE_NUMBERS, EXAMPLE_SPAN = 10, 5.0
-Kind = Literal["numbers", "text", "named"]
+Kind = Literal["numbers", "text", "named", "picture"]
 
 SCHEMA = {
     "description": (

@@ -62,7 +62,7 @@ class Parameters(Schema):
 TEXT = frozenset({"truncation"})
 GENERATION = frozenset({"max_new_tokens", "repetition_penalty"})
 TAKES: dict[str, frozenset[str]] = {
-    "example": frozenset(),
+    "tabular-regression": frozenset(),
     "onnx": frozenset(),
     "text-classification": TEXT | {"top_k"},
     "image-classification": frozenset({"top_k"}),

@@ -12,8 +12,8 @@ import torch
 from pydantic import BaseModel
 
 from workers.predict.catalog import find_models
-from workers.predict.parameters import TAKES
 from workers.predict.spec import PredictInput
+from workers.predict.suiting import Misfit, check
 from workers.predict.tasks import TASKS
 from workers.predict.tasks.task import Prepared
 from workers.runtime.runner import DeviceFault, InputRejected, Job, JobStopped, ModelMissing, OutOfMemory, RunnerError
@@ -104,11 +104,13 @@ class PredictRunner:
     def _prepare(self, asked: Asked) -> None:
         request, items = asked.request, asked.request.items()
         try:
-            if unknown := request.parameters.given().keys() - TAKES[self._model.task]:
-                raise InputRejected(f"Invalid parameters.{sorted(unknown)[0]}: {self._model.task} does not take it.")
-            values = [(item, items.place(n)) for n, item in enumerate(items.values)]
-            for item, place in values or [(asked.job.inputs["image"], "image")]:
-                asked.inputs.append(self._task.prepare(item, request.parameters, place))
+            check(self._model.task, items.kind, request.parameters)
+            for number, item in enumerate(items.values):
+                picture = items.kind == "picture"
+                value, place = (asked.job.inputs[item], item) if picture else (item, items.place(number))
+                asked.inputs.append(self._task.prepare(value, request.parameters, place))
+        except Misfit as error:
+            asked.error = InputRejected(str(error))
         except InputRejected as error:
             asked.error = error
 

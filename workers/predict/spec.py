@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, ValidationInfo, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
-from shared.errors import NotFound
+from shared.errors import NotFound, ValidationFailed
 from shared.family import (
     CompletedJob,
     Family,
@@ -25,6 +24,7 @@ from shared.family import (
 from workers.predict.catalog import HOUSE_MODEL, discover
 from workers.predict.items import SCHEMA, Items, example_row, split
 from workers.predict.parameters import Parameters
+from workers.predict.suiting import ALONE, Misfit, check
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp")
 MAX_IMAGE_BYTES = 20_000_000
@@ -75,8 +75,8 @@ class PredictInput(JobInput):
         return parameters
 
     def items(self) -> Items:
-        """The inputs, one by one; of a request with `image`, none."""
-        return split(self.inputs) if self.inputs is not None else Items("text", [], batch=False)
+        """The inputs, one by one; of a request with `image`, its field's name, under which its job has the file."""
+        return split(self.inputs) if self.inputs is not None else Items("picture", ["image"], batch=False)
 
 
 class ModelInfo(Schema):
@@ -117,15 +117,17 @@ class PredictReply(Schema):
 
 def batch_key(request: PredictInput) -> str | None:
     """Equal for requests whose inputs may go through the network together: one model, parameters, class of shape."""
-    fetched = request.image is not None and request.image.sha256 is None  # a slow host must not hold the others up
-    shape = "picture" if request.image else _shape(request.items())
-    if not request.enable_batching or fetched or shape is None:
+    shape = _shape(request)
+    if not request.enable_batching or shape is None:
         return None
-    facts = [request.model_name, shape, request.parameters.given()]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    return json.dumps([request.model_name, shape, request.parameters.given()], sort_keys=True)
 
 
-def _shape(items: Items) -> str | None:
+def _shape(request: PredictInput) -> str | None:
+    items = request.items()
+    if items.kind == "picture":
+        fetched = request.image is None or request.image.sha256 is None
+        return None if fetched else "picture"  # a slow host must not hold the others up
     if items.kind == "named":
         return None  # whole tensors, whose first axis need not be a batch
     if items.kind == "numbers":
@@ -140,6 +142,17 @@ def _resolved(request: PredictInput) -> PredictInput:
     if request.parameters.temperature is not None and request.parameters.seed is None:
         update["parameters"] = request.parameters.model_copy(update={"seed": secrets.randbelow(2**32)})
     return request.model_copy(update=update)
+
+
+def _suited(request: PredictInput, tasks: Sequence[str | None]) -> PredictInput:
+    (task,) = tasks
+    if task is None:  # the worker knows it
+        return request
+    try:
+        check(task, request.items().kind, request.parameters)
+    except Misfit as error:
+        raise ValidationFailed(str(error), field=error.field) from None
+    return request.model_copy(update={"enable_batching": False}) if task in ALONE else request
 
 
 def _missing(ref: ModelRef, available: Sequence[str]) -> NotFound:
@@ -170,6 +183,7 @@ PREDICT = Operation(
     files={"image": FileField(IMAGE_TYPES, MAX_IMAGE_BYTES)},
     resolve=_resolved,
     models=lambda request: (ModelRef("model", request.model_name, "model_name"),),
+    suit=_suited,
     missing_model=_missing,
     batch_key=batch_key,
     max_batch=MAX_BATCH,

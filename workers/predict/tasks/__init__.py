@@ -12,7 +12,7 @@ from workers.predict.tasks.text_generation import TextGeneration
 from workers.predict.tasks.zero_shot import ZeroShotClassification
 
 TASKS: dict[str, type[Task]] = {
-    "example": Example,
+    "tabular-regression": Example,
     "onnx": OnnxModel,
     "text-classification": TextClassification,
     "image-classification": ImageClassification,

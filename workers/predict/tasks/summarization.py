@@ -7,7 +7,6 @@ from typing import Any
 
 from transformers import AutoModelForSeq2SeqLM
 
-from workers.predict.catalog import PredictModel
 from workers.predict.parameters import Parameters
 from workers.predict.tasks.generation import new_tokens, write
 from workers.predict.tasks.task import OnStep, Prepared
@@ -16,13 +15,9 @@ from workers.runtime.runner import InputRejected
 
 
 class Summarization(TextTask):
-    """`{summary_text}`. Computed one by one: rounding in a batch could turn one word, and with it all that follow."""
+    """`{summary_text}`."""
 
     auto = AutoModelForSeq2SeqLM
-
-    def __init__(self, model: PredictModel, device: str) -> None:
-        super().__init__(model, device)
-        self.batches = False
 
     def steps(self, parameters: Parameters) -> int:
         return new_tokens(parameters)

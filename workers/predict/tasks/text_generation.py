@@ -16,21 +16,18 @@ from workers.runtime.runner import InputRejected
 
 
 class TextGeneration(TextTask):
-    """`{generated_text, new_tokens, finish_reason}`. Computed one by one, for the reason that summaries are."""
+    """`{generated_text, new_tokens, finish_reason}`."""
 
     auto = AutoModelForCausalLM
 
     def __init__(self, model: PredictModel, device: str) -> None:
         super().__init__(model, device)
-        self.batches = False
         self._positions = self.limit
 
     def steps(self, parameters: Parameters) -> int:
         return new_tokens(parameters)
 
     def prepare(self, item: Any, parameters: Parameters, place: str) -> Prepared:
-        if parameters.top_k is not None and parameters.temperature is None:
-            raise InputRejected("Invalid parameters.top_k: it acts only with a temperature.")
         self.limit = self._positions - new_tokens(parameters)  # the prompt and what is written share the positions
         if self.limit < 1:
             raise InputRejected(f"Invalid parameters.max_new_tokens: the model has {self._positions} positions.")

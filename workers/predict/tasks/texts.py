@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 
 from workers.predict.catalog import PredictModel
 from workers.predict.parameters import Parameters
+from workers.predict.suiting import ALONE
 from workers.predict.tasks.loading import load_network, load_part
 from workers.predict.tasks.task import Prepared, Task
 from workers.runtime.runner import InputRejected
@@ -29,7 +30,7 @@ class TextTask(Task):
         self.tokenizer = load_part(AutoTokenizer, model)
         self.network = load_network(self.auto, model, device, self.may_lack)
         self.limit = token_limit(self.tokenizer, self.network.config)
-        self.batches = self.tokenizer.pad_token_id is not None
+        self.batches = self.tokenizer.pad_token_id is not None and model.task not in ALONE
 
     def tokens(self, text: Any, parameters: Parameters, place: str, pair: str | None = None) -> Prepared:
         """The ids of one text, or of a pair; raises InputRejected if it is no text, or too long and not to be cut."""

@@ -41,8 +41,7 @@ class ZeroShotClassification(TextTask):
             if item.keys() != {"text", "candidate_labels"}:
                 raise InputRejected(f"Invalid {place}: an object has `text` and `candidate_labels`, and nothing else.")
             text, labels = item["text"], _labels(item["candidate_labels"], f"{place}.candidate_labels")
-        if not labels:
-            raise InputRejected("Invalid parameters.candidate_labels: This field is required.")
+        assert labels is not None  # see suiting.py
         template = parameters.hypothesis_template or TEMPLATE
         pairs = [self.tokens(text, parameters, place, template.replace("{}", label)) for label in labels]
         value = (text, labels, [pair.value for pair in pairs])
