@@ -30,10 +30,11 @@ log = get_logger(__name__)
 
 CANCEL_PATIENCE = 30  # seconds until a child that does not stop for a cancellation is killed
 
+# A child may hold a batch: it is not killed for the wish to cancel one job while it works on the others.
 HELD = text("""
-SELECT DISTINCT lease_owner, lease_expires_at < now() OR cancel_requested_at < now() - make_interval(secs => :patience)
-    AS hopeless
-FROM jobs WHERE state = 'running' AND starts_with(lease_owner, :prefix)
+SELECT lease_owner, bool_or(lease_expires_at < now())
+    OR bool_and(coalesce(cancel_requested_at < now() - make_interval(secs => :patience), false)) AS hopeless
+FROM jobs WHERE state = 'running' AND starts_with(lease_owner, :prefix) GROUP BY lease_owner
 """)
 
 # Jobs that have been due for a while, for which the dispatcher has rung, and that still nobody claimed.

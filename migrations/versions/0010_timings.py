@@ -11,7 +11,7 @@ from sqlalchemy import text
 from migrations.walls import window
 
 revision = "0010"
-down_revision = "0007"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 

@@ -6,16 +6,13 @@ import base64
 import io
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 from PIL import Image
 
-from shared.settings import get_settings
-from tests.platform import Platform, wait_until
+from tests.platform import Platform
 from tests.predict.tiny import build_all
 
 EXAMPLE = {"model_name": "example", "inputs": [1, 2, 3, 4, 5]}
@@ -52,7 +49,9 @@ def test_the_predict_call_of_its_documentation(base_url: str) -> None:
     assert body["success"] is True
     assert body["result"] == pytest.approx(0.902765, abs=2e-6)
     assert body["processing_time"] > 0
-    assert {"model": "example", "device": "cpu", "input_type": "single", "input_count": 1}.items() <= body["model_info"].items()
+    assert {"model": "example", "device": "cpu", "input_type": "single", "input_count": 1}.items() <= body[
+        "model_info"
+    ].items()
     assert body["model_info"]["processing_path"] == "single"
     assert {"inflight_batching_enabled", "processed_as_batch", "concurrent_optimization"} <= body["batch_info"].keys()
 
@@ -118,6 +117,36 @@ def test_tokens_priorities_and_names_in_arrays_are_taken_as_documented(platform:
     array = requests.post(f"{base_url}/predict", json=[EXAMPLE])
     assert (array.status_code, array.json()["details"]["field"]) == (400, "body")
     assert "/predict/batch" not in array.json()["message"], "which takes no arrays either"
+
+
+def test_a_request_that_takes_longer_than_it_may_is_504_in_the_references_words(base_url: str) -> None:
+    answer = predict(base_url, timeout=0.0001)
+    assert (answer.status_code, answer.json()["error"], answer.json()["message"]) == (
+        504,
+        "timeout",
+        "Request timed out",
+    )
+
+
+def test_requests_that_wait_are_computed_together_unless_one_does_not_want_to(platform: Platform) -> None:
+    blocker = platform.submit(steps=2000, step_seconds=0.05)
+    platform.running(blocker)
+    bodies = [EXAMPLE | {"inputs": [1, n]} for n in range(5)]
+    together = [platform.submit("/predict", **body) for body in bodies]
+    alone = platform.submit("/predict", **bodies[0], enable_batching=False)
+    platform.client.post(f"/jobs/{blocker}/cancel")
+
+    def result(job: str) -> dict[str, Any]:
+        assert platform.finished(job)["status"] == "completed"
+        return platform.client.get(f"/results/{job}", headers={"Accept": "application/json"}).json()
+
+    shared, single = [result(job) for job in together], result(alone)
+    assert [answer["batch_info"]["requests"] for answer in shared] == [5] * 5
+    assert {answer["model_info"]["processing_path"] for answer in shared} == {"shared_batch"}
+    assert all(answer["batch_info"]["concurrent_optimization"] for answer in shared)
+    assert (single["batch_info"]["requests"], single["batch_info"]["inflight_batching_enabled"]) == (1, False)
+    assert shared[0]["result"] == pytest.approx(single["result"], abs=2e-6)
+    assert len({answer["result"] for answer in shared}) == 5
 
 
 def test_a_picture_comes_as_a_part_of_a_form_or_in_the_json(base_url: str) -> None:

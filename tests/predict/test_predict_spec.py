@@ -13,6 +13,7 @@ from tests.predict.conftest import asked
 from workers.predict.items import MAX_ITEMS, split
 from workers.predict.parameters import TAKES, Parameters
 from workers.predict.spec import PREDICT, batch_key
+from workers.predict.tasks import TASKS
 
 FILE = {"name": "x.png", "sha256": "0" * 64, "size": 1}
 
@@ -76,7 +77,8 @@ def test_other_fields_are_refused_by_name(fields: dict[str, Any], place: tuple[s
     assert refused.value.errors()[0]["loc"] == place
 
 
-def test_every_parameter_is_some_tasks() -> None:
+def test_every_task_and_every_parameter_is_somebodys() -> None:
+    assert TAKES.keys() == TASKS.keys()
     assert frozenset().union(*TAKES.values()) == set(Parameters.model_fields)
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from workers.predict.catalog import find_models
 from workers.predict.spec import PredictInput
 from workers.predict.suiting import Misfit, check
-from workers.predict.tasks import TASKS
+from workers.predict.tasks import load_task
 from workers.predict.tasks.task import Prepared
 from workers.runtime.runner import DeviceFault, InputRejected, Job, JobStopped, ModelMissing, OutOfMemory, RunnerError
 
@@ -60,7 +60,7 @@ class PredictRunner:
             raise ModelMissing(f"Model '{model}' is not on this worker's disk.")
         self._model = found
         with _device_errors():
-            self._task = TASKS[found.task](found, device)
+            self._task = load_task(found, device)
 
     def run(self, request: BaseModel, job: Job) -> dict[str, Any]:
         """`predict.predict` of one request."""

@@ -1,12 +1,16 @@
-"""What a runner holds of its job: it reports progress here, saves artifacts here, and is stopped from here."""
+"""What a runner holds of its job: it reports progress here, saves artifacts here, and is stopped from here.
+
+The deadline is kept here as well: a job that runs stops at its first step after it, whatever the heartbeat hears.
+"""
 
 from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from pathlib import Path, PurePosixPath
 from statistics import median
 from typing import Any
@@ -51,6 +55,8 @@ class JobContext:
         self.artifacts: list[Artifact] = []
         self.moved_at = time.monotonic()
         self.stop_reason: StopReason | None = None
+        self._deadline = inf if claim.remaining is None else self.moved_at + claim.remaining
+        self._batch: Sequence[JobContext] = (self,)
         self._events, self._drain_until = events, drain_until
         self._durations: list[float] = []
         self._published_at = self._preview_at = 0.0
@@ -63,12 +69,28 @@ class JobContext:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the job must stop; `progress` raises then."""
+        """Whether the job must stop; `progress` raises then, or, in a batch, when all of its jobs must."""
+        if time.monotonic() >= self._deadline:
+            self.stop(StopReason.EXPIRED)
         return self.stop_reason is not None
 
     def stop(self, reason: StopReason) -> None:
         """Make the next `progress` raise JobStopped; called from the heartbeat's thread."""
         self.stop_reason = self.stop_reason or reason
+
+    def join(self, batch: Sequence[JobContext]) -> None:
+        """Run as one of these from now on: while one of them goes on, `progress` goes on for all."""
+        self._batch = batch
+
+    def leave_batch(self) -> None:
+        """Go on alone."""
+        self._batch = (self,)
+
+    def start_over(self) -> None:
+        """Go on alone and from the beginning: its batch came to nothing."""
+        self.leave_batch()
+        self.artifacts.clear()
+        self._durations.clear()
 
     def snapshot(self) -> dict[str, Any] | None:
         """The newest progress, without the preview, as the row keeps it."""
@@ -113,8 +135,8 @@ class JobContext:
         self.artifacts.append(Artifact(name, content, media_type))
 
     def check(self) -> None:
-        """Raise JobStopped if the job must stop."""
-        if self.stop_reason is not None:
+        """Raise JobStopped if the job must stop, and with it all of its batch."""
+        if all(job.cancelled for job in self._batch):
             raise JobStopped(self.stop_reason)
 
     def _remaining(self, steps: int) -> float:

@@ -63,7 +63,7 @@ async def submit(
         parsed = operation.suit(parsed, await state.catalog.tasks(family.name, refs))
         state.storage_watch.require()
         submission = _submission(request, state, submitter, family, operation, parsed, body, webhook)
-        answering = Answering(state, operation, parsed, base, owner, wait)
+        answering = Answering(state, operation, parsed, base, owner, wait, submission.deadline)
         try:
             await files.find_stored(operation, state.stored, owner)
         except ValidationFailed:  # a retry is answered although the upload, or the job that made the file, is gone
@@ -174,12 +174,30 @@ def _submission(
         operation=operation.name,
         priority=priority,
         input=_encoded(parsed),
-        deadline=state.settings.deadline_seconds,
+        deadline=_seconds_left(operation, parsed, state.settings.deadline_seconds),
+        batch_key=_batch_key(operation, parsed),
         quotas=quotas_of(submitter, state.settings),
         key=key,
         fingerprint=_fingerprint(operation, body, priority, webhook) if key is not None else None,
         webhook=webhook,
     )
+
+
+def _seconds_left(operation: Operation, parsed: BaseModel, most: float) -> float:
+    limit = operation.time_limit(parsed)
+    return most if limit is None else min(limit, most)
+
+
+def _batch_key(operation: Operation, parsed: BaseModel) -> str | None:
+    """What jobs have in common that may run as one: the operation, its models, and what it adds. An index holds it, so
+    its length does not depend on the request.
+    """
+    key = operation.batch_key(parsed)
+    if key is None:
+        return None
+    models = [(ref.kind, ref.name) for ref in operation.models(parsed)]
+    common = json.dumps([operation.name, models, key]).encode()
+    return f"{operation.name} {hashlib.sha256(common).hexdigest()[:32]}"
 
 
 def _encoded(parsed: BaseModel) -> str:

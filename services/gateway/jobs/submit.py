@@ -99,7 +99,7 @@ def _add_route(router: APIRouter, path: str, choices: list[Choice], batch: str |
         responses={
             200: {"description": "The result, for a client that waits.", "content": replies(operations)},
             202: {"description": "Accepted and durable.", "model": Accepted, "headers": ACCEPTED_HEADERS},
-            **problems(400, 404, 409, 410, 413, 415, 422, 429),
+            **problems(400, 404, 409, 410, 413, 415, 422, 429, 504),
         },
         openapi_extra={
             "requestBody": request_body(path, operations),

@@ -1,24 +1,27 @@
-"""What models do, a file a task; `TASKS` is the list of them."""
+"""What models do, a file a task. A task's libraries are imported when the first model of its kind is loaded."""
 
-from workers.predict.tasks.example import Example
-from workers.predict.tasks.feature_extraction import FeatureExtraction
-from workers.predict.tasks.fill_mask import FillMask
-from workers.predict.tasks.image_classification import ImageClassification
-from workers.predict.tasks.onnx_model import OnnxModel
-from workers.predict.tasks.summarization import Summarization
+from __future__ import annotations
+
+from importlib import import_module
+
+from workers.predict.catalog import PredictModel
 from workers.predict.tasks.task import Task
-from workers.predict.tasks.text_classification import TextClassification
-from workers.predict.tasks.text_generation import TextGeneration
-from workers.predict.tasks.zero_shot import ZeroShotClassification
 
-TASKS: dict[str, type[Task]] = {
-    "tabular-regression": Example,
-    "onnx": OnnxModel,
-    "text-classification": TextClassification,
-    "image-classification": ImageClassification,
-    "feature-extraction": FeatureExtraction,
-    "fill-mask": FillMask,
-    "zero-shot-classification": ZeroShotClassification,
-    "summarization": Summarization,
-    "text-generation": TextGeneration,
+TASKS = {
+    "tabular-regression": "example:Example",
+    "onnx": "onnx_model:OnnxModel",
+    "text-classification": "text_classification:TextClassification",
+    "image-classification": "image_classification:ImageClassification",
+    "feature-extraction": "feature_extraction:FeatureExtraction",
+    "fill-mask": "fill_mask:FillMask",
+    "zero-shot-classification": "zero_shot:ZeroShotClassification",
+    "summarization": "summarization:Summarization",
+    "text-generation": "text_generation:TextGeneration",
 }
+
+
+def load_task(model: PredictModel, device: str) -> Task:
+    """The model, loaded onto the device; raises ModelMissing."""
+    module, name = TASKS[model.task].split(":")
+    kind: type[Task] = getattr(import_module(f"{__name__}.{module}"), name)
+    return kind(model, device)
