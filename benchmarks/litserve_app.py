@@ -9,12 +9,12 @@ from typing import Any
 for name in ("DATABASE_URL", "REDIS_URL", "STORAGE_URL"):
     os.environ.setdefault(name, "none://")
 
-import litserve
-import torch
+import litserve  # noqa: E402
+import torch  # noqa: E402
 
-from workers.predict.catalog import find_models
-from workers.predict.parameters import Parameters
-from workers.predict.tasks import load_task
+from workers.predict.catalog import find_models  # noqa: E402
+from workers.predict.parameters import Parameters  # noqa: E402
+from workers.predict.tasks import load_task  # noqa: E402
 
 PARAMETERS = Parameters()
 

@@ -7,6 +7,7 @@ worth: to rates it makes no difference what a network was taught.
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,8 +57,11 @@ def _measured(label: str, address: str, body: dict[str, Any], seconds: float) ->
 def _litserve(model: str, max_batch: int) -> Iterator[str]:
     port = usable_port(0)
     command = ("benchmarks.litserve_app", str(port), model, str(max_batch))
-    with process(dict(os.environ), *command, ready=f"http://127.0.0.1:{port}/health"):
-        yield f"http://127.0.0.1:{port}/predict"
+    with process(dict(os.environ), *command, ready=f"http://127.0.0.1:{port}/health") as server:
+        try:
+            yield f"http://127.0.0.1:{port}/predict"
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)  # its own processes outlive it otherwise
 
 
 def build_encoder(path: Path) -> None:

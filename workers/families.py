@@ -15,6 +15,7 @@ from shared.family import Family, Operation
 from shared.settings import get_settings
 from workers.avatar.spec import AVATAR
 from workers.image.spec import IMAGE
+from workers.models.spec import MODELS
 from workers.predict.spec import PREDICT_FAMILY
 
 
@@ -29,6 +30,7 @@ class Registration:
 BUILT_IN = (
     Registration(IMAGE, "workers.image.runner:ImageRunner"),
     Registration(AVATAR, "workers.avatar.runner:AvatarRunner"),
+    Registration(MODELS, "workers.models.runner:ModelsRunner"),
     Registration(PREDICT_FAMILY, "workers.predict.runner:PredictRunner"),
 )
 
@@ -48,11 +50,13 @@ def families() -> dict[str, Family]:
 
 
 def served_families() -> dict[str, Family]:
-    """The families that this worker serves: all, or those that ATELIER_FAMILIES names."""
-    chosen, known = get_settings().families, families()
-    if unknown := set(chosen) - set(known):
+    """The families that this worker serves: all, or those that ATELIER_FAMILIES names, without those after a dash."""
+    asked, known = get_settings().families, families()
+    left_out = {name[1:] for name in asked if name.startswith("-")}
+    chosen = [name for name in asked if not name.startswith("-")]
+    if unknown := ({*chosen} | left_out) - set(known):
         raise SystemExit(f"ATELIER_FAMILIES names no known family: {', '.join(sorted(unknown))}")
-    return {name: known[name] for name in chosen or known}
+    return {name: known[name] for name in chosen or known if name not in left_out}
 
 
 def find_operation(name: str) -> Operation:

@@ -67,7 +67,7 @@ def describe(
         kind=kind,
         name=name,
         title=title or name,
-        details=dict(details or {}),
+        details=dict(details or {}) | ({"vocoder": told["vocoder"]} if told.get("vocoder") else {}),
         task=task or told.get("task"),
         source=source or told.get("source") or "folder",
         repository=told.get("repository"),

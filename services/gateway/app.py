@@ -132,7 +132,10 @@ def _install_schemas(app: FastAPI, families: dict[str, Family]) -> None:
         if app.openapi_schema is None:
             document = generate()
             schemas = document["components"]["schemas"]
-            schemas |= operation_schemas(families) | {"Problem": Problem.model_json_schema()}
+            ours = operation_schemas(families) | {"Problem": Problem.model_json_schema()}
+            if clash := schemas.keys() & ours.keys():
+                raise RuntimeError(f"two schemas have one name: {', '.join(sorted(clash))}")
+            schemas |= ours
             for name in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(name, None)
             for path in document["paths"].values():

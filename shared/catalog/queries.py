@@ -1,4 +1,4 @@
-"""The catalog as the gateway reads it, and the one thing it says there (asyncpg)."""
+"""The catalog as the gateway reads it, and the little that it writes there (asyncpg)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 import asyncpg
 
+from shared.wall import acting_for
+
 MODELS = """
 SELECT family, kind, name, title, task, source, repository, revision, files, size_bytes, licence, parameters, dtype,
     memory_bytes, settings, disabled, details, seen_at
@@ -17,6 +19,12 @@ FROM models ORDER BY family, kind, name
 """
 # Over all owners, hence a function (migration 0007).
 FETCHES = "SELECT name, operation, state, progress, error_code, created_at FROM model_fetches()"
+LAST_FETCH = """
+SELECT operation, state, input FROM jobs
+WHERE owner = $1 AND family = 'models' AND operation IN ('models.download', 'models.import') AND input->>'name' = $2
+    AND deleted_at IS NULL
+ORDER BY id DESC LIMIT 1
+"""
 DISABLE = "UPDATE models SET disabled = $4 WHERE family = $1 AND kind = $2 AND name = $3"
 REMOVE = "DELETE FROM models WHERE family = $1 AND kind = $2 AND name = $3"
 
@@ -58,7 +66,7 @@ class FetchView:
 
 
 class CatalogQueries:
-    """Reads of the models table; models belong to nobody, so none of these names an owner."""
+    """Models belong to nobody; the jobs that fetch them have owners."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -74,6 +82,12 @@ class CatalogQueries:
             row["name"]: FetchView(**{**row, "progress": json.loads(row["progress"]) if row["progress"] else None})
             for row in rows
         }
+
+    async def last_fetch(self, owner: str, name: str) -> tuple[str, str, dict[str, Any]] | None:
+        """Operation, state and input of the owner's last download or import of this name."""
+        async with acting_for(self._pool, [owner]) as connection:
+            row = await connection.fetchrow(LAST_FETCH, owner, name)
+        return (row["operation"], row["state"], json.loads(row["input"])) if row else None
 
     async def set_disabled(self, model: ModelView, disabled: bool) -> None:
         """Let nobody use this model, or everybody again."""

@@ -11,6 +11,8 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 from sqlalchemy import Engine, text
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from shared.database import open_database
 from shared.events import EventPublisher
@@ -48,7 +50,14 @@ def storage(storage_url: str) -> Storage:
 
 
 @pytest.fixture(scope="module")
-def executor(engine: Engine, storage: Storage, environment: dict[str, str]) -> Iterator[Executor]:
+def said() -> Iterator[list[Any]]:
+    """The log of the executor's process."""
+    with capture_logs(processors=[merge_contextvars]) as logs:
+        yield logs
+
+
+@pytest.fixture(scope="module")
+def executor(engine: Engine, storage: Storage, environment: dict[str, str], said: list[Any]) -> Iterator[Executor]:
     """A worker's executor in this process, which serves the choir."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ATELIER_EXTRA_FAMILIES", "tests.toys.choir")
@@ -63,7 +72,9 @@ def executor(engine: Engine, storage: Storage, environment: dict[str, str]) -> I
             backoff_seconds=0.001,
         )
         events = EventPublisher(settings.redis_url)
-        yield Executor(settings, engine, storage, events, Residency("cpu", 1), "w/1", lambda _: None)
+        executor = Executor(settings, engine, storage, events, Residency("cpu", 1), "w/1", lambda _: None)
+        yield executor
+        executor.close()
         events.close()
     for cached in (get_settings, registrations):
         cached.cache_clear()
@@ -206,7 +217,8 @@ def test_a_worker_goes_on_with_batches_until_the_queue_is_empty(executor: Execut
     assert set(column(engine, "state", jobs)) == {"completed"}
 
 
-def test_one_that_fails_fails_alone(executor: Executor, engine: Engine, sing: Any) -> None:
+def test_one_that_fails_fails_alone(executor: Executor, engine: Engine, sing: Any, said: list[Any]) -> None:
+    said.clear()
     jobs = sing({"say": "a"}, {"fail": "input"}, {"step_seconds": -1}, {"say": "b"})
     executor.answer("choir", jobs[0])
     assert column(engine, "state", jobs) == ["completed", "failed", "failed", "completed"]
@@ -217,6 +229,8 @@ def test_one_that_fails_fails_alone(executor: Executor, engine: Engine, sing: An
         None,
     ]
     assert [sorted(call) for call in ChoirRunner.calls] == [["", "a", "b"]], "what cannot be valid is not tried"
+    told = [line["job"] for line in said if line["event"] == "attempt failed"]
+    assert told == [str(jobs[2]), str(jobs[1])], "lines name the job that they tell of"
 
 
 @pytest.mark.parametrize(("fail", "ends"), [("bug", "failed"), ("together", "completed"), ("memory", "completed")])

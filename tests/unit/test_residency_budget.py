@@ -9,7 +9,7 @@ import pytest
 
 from shared.catalog.reports import Needs
 from workers.runtime.residency import Residence, Residency
-from workers.runtime.runner import ModelDisabled, ModelTooLarge
+from workers.runtime.runner import ModelBeyondBudget, ModelDisabled
 from workers.runtime.warming import warm
 
 LOADED: list[str] = []
@@ -61,7 +61,7 @@ def test_several_models_stay_as_long_as_the_budget_holds_them() -> None:
 def test_a_model_that_can_never_fit_is_refused_and_evicts_nobody() -> None:
     residency = resident(100, a=40, b=101)
     use(residency, "a")
-    with pytest.raises(ModelTooLarge, match="b needs 101 bytes"):
+    with pytest.raises(ModelBeyondBudget, match="b needs 101 bytes"):
         use(residency, "b")
     assert LOADED == ["a"]
 
@@ -90,8 +90,8 @@ def test_an_idle_model_is_unloaded_at_once_a_running_one_after_its_job() -> None
 
 def test_loads_runs_and_hits_are_counted() -> None:
     residency = resident(0, a=7)
-    assert warm(residency, residence("a"))["already_loaded"] is False
-    assert warm(residency, residence("a"))["already_loaded"] is True
+    for already in (False, True):
+        assert warm(residency, residence("a"), residency.using(residence("a"), 0))["already_loaded"] is already
     use(residency, "a", "b", "b")
     residency.unload("toy", "b", "request")
     use(residency, "b")
@@ -99,5 +99,5 @@ def test_loads_runs_and_hits_are_counted() -> None:
     a, b = status["resident"]["toy"]
     assert (a["model"], a["need_bytes"], a["loads"], a["runs"]) == ("a", 7, 1, 1)
     assert (b["model"], b["need_bytes"], b["loads"], b["runs"]) == ("b", None, 2, 3)
-    assert (status["loads"], status["runs"], status["hits"]) == (3, 4, 2)
+    assert status["used"] == {"toy": {"loads": 3, "runs": 4, "hits": 2}}
     assert a["last_used_at"] < b["last_used_at"]

@@ -107,7 +107,7 @@ def _adapter_cards() -> Iterator[ModelCard]:
         if name == HOUSE_LORA:
             yield describe("adapter", name, path, source="house", licence="MIT", details={"base": HOUSE_MODEL})
         else:
-            yield describe("adapter", name, path.parent if path.name == LORA_FILE else path)
+            yield describe("adapter", name, path.parent if path.parent.name == name else path)
 
 
 def _unusable(path: Path) -> str | None:

@@ -61,6 +61,10 @@ class Executor:
         """The worker stops: finish what fits the grace period, hand back the rest, claim nothing more."""
         self._intake.drain()
 
+    def close(self) -> None:
+        """End the thread that keeps the leases."""
+        self._heartbeat.close()
+
     def answer(self, family: str, job_id: UUID) -> int:
         """A doorbell rang: run that job if it is still there, then the family's next ones; how many were run."""
         with self._claiming(family) as connection:

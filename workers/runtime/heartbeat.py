@@ -48,6 +48,7 @@ class Heartbeat(threading.Thread):
         self._settings, self._engine = settings, engine
         self._lock = threading.Lock()
         self._watched: tuple[Held, ...] = ()
+        self._closed = False
         self._cancelled: deque[str] = deque(maxlen=1000)
         self._next = self._confirmed = time.monotonic()
         self._listener = Listener(settings.database_url, CANCEL_CHANNEL)
@@ -65,8 +66,14 @@ class Heartbeat(threading.Thread):
         with self._lock:
             self._watched = tuple(one for one in self._watched if one not in held)
 
+    def close(self) -> None:
+        """End the thread; nothing is watched any more."""
+        self._closed = True
+        self.join()
+        self._listener.close()
+
     def run(self) -> None:
-        while True:
+        while not self._closed:
             patience = max(0.0, min(self._next - time.monotonic(), self._settings.heartbeat_seconds))
             self._hear(self._listener.wait(patience))
             with self._lock:

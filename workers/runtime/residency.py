@@ -17,7 +17,7 @@ from typing import Any
 
 from shared.catalog.reports import Needs
 from workers.runtime.devices import give_back, held_bytes, total_bytes, used_fraction
-from workers.runtime.runner import ModelDisabled, ModelTooLarge, Runner
+from workers.runtime.runner import ModelBeyondBudget, ModelDisabled, Runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Residency:
         self._leaving: dict[Residence, str] = {}  # to be unloaded once it is idle, for which request
         self._loads: Counter[Residence] = Counter()
         self._runs: Counter[Residence] = Counter()
-        self._hits = 0
+        self._hits: Counter[Residence] = Counter()
         self._unloaded: deque[dict[str, Any]] = deque(maxlen=20)
 
     def is_resident(self, residence: Residence) -> bool:
@@ -88,7 +88,7 @@ class Residency:
         try:
             runner = self.get(residence)
             self._runs[residence] += runs
-            self._hits += runs if loaded else max(0, runs - 1)
+            self._hits[residence] += runs if loaded else max(0, runs - 1)
             yield runner
         finally:
             self._release(residence)
@@ -119,7 +119,10 @@ class Residency:
                 self._evict(other)
 
     def status(self) -> dict[str, Any]:
-        """Resident models by family, most recently used last; then what was counted since this process began."""
+        """Resident models by family, most recently used last; then what was counted since this process began.
+
+        `used` has loads, runs and hits by family: a hit is a run that found its model in memory.
+        """
         with self._lock:
             families: dict[str, list[dict[str, Any]]] = {}
             for residence, resident in self._resident.items():
@@ -127,9 +130,7 @@ class Residency:
             return {
                 "resident": families,
                 "swaps": self.swaps,
-                "loads": self._loads.total(),
-                "runs": self._runs.total(),
-                "hits": self._hits,
+                "used": self._used_by_family(),
                 "unloaded": list(self._unloaded),
                 "memory_budget_bytes": self._budget or None,
             }
@@ -168,7 +169,7 @@ class Residency:
 
     def _make_room(self, residence: Residence, need: int) -> None:
         if self._budget and need > self._budget:
-            raise ModelTooLarge(
+            raise ModelBeyondBudget(
                 f"The model {residence.model} needs {need} bytes, and this worker's models may take {self._budget}."
             )
         with self._lock:
@@ -194,6 +195,14 @@ class Residency:
     def _evict(self, residence: Residence) -> None:
         self._resident.pop(residence).runner.close()
         give_back(self.device)
+
+    def _used_by_family(self) -> dict[str, dict[str, int]]:
+        found: dict[str, dict[str, int]] = {}
+        for kind, counter in (("loads", self._loads), ("runs", self._runs), ("hits", self._hits)):
+            for residence, count in counter.items():
+                counts = found.setdefault(residence.family, {"loads": 0, "runs": 0, "hits": 0})
+                counts[kind] += count
+        return found
 
     def _describe(self, residence: Residence, resident: Resident) -> dict[str, Any]:
         return {

@@ -33,14 +33,13 @@ class ModelMissing(RunnerError):
     code = "model_unavailable"
 
 
-class ModelDisabled(RunnerError):
+class ModelDisabled(ModelMissing):
     """An operator does not want the model to be used."""
 
-    code = "model_unavailable"
     retryable = False
 
 
-class ModelTooLarge(RunnerError):
+class ModelBeyondBudget(ModelMissing):
     """The model alone needs more memory than this worker's models may take."""
 
     code = "gpu_oom"

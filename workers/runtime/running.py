@@ -61,10 +61,10 @@ class Running:
         return Prepared(job, request, residence)
 
     def run(self, one: Prepared) -> Output:
-        """Load the model, and run this job alone."""
+        """Load the model, and run this job alone; a job that asks for nothing else ends there."""
         if isinstance(one.request, LoadInput):
-            return self._warmed(one)
-        with self._loaded(one.residence, [one.job]) as runner:
+            return warm(self._residency, one.residence, self._loaded(one.residence, [one.job], runs=0))
+        with self._loaded(one.residence, [one.job], runs=1) as runner:
             return runner.run(one.request, one.job)
 
     def run_together(self, batch: Sequence[Prepared]) -> list[Output | RunnerError]:
@@ -72,31 +72,23 @@ class Running:
         jobs = [one.job for one in batch]
         for job in jobs:
             job.join(jobs)
-        with self._loaded(batch[0].residence, jobs) as runner:
+        with self._loaded(batch[0].residence, jobs, runs=len(jobs)) as runner:
             entries = cast(BatchRunner, runner).run_batch([one.request for one in batch], jobs)
         if len(entries) != len(jobs):
             raise ValueError(f"run_batch answered {len(entries)} entries for {len(jobs)} jobs")
         return entries
 
     @contextmanager
-    def _loaded(self, residence: Residence, jobs: Sequence[JobContext]) -> Iterator[Runner]:
+    def _loaded(self, residence: Residence, jobs: Sequence[JobContext], runs: int) -> Iterator[Runner]:
         if not self._residency.is_resident(residence):
             _enter(jobs, "loading")
         try:
-            with self._residency.using(residence, len(jobs)) as runner:
+            with self._residency.using(residence, runs) as runner:
                 _enter(jobs, "running")
                 yield runner
         except OutOfMemory:
             self._residency.evict_others(residence)
             raise
-        finally:
-            self._on_residency(self._residency.status())
-
-    def _warmed(self, one: Prepared) -> Output:
-        if not self._residency.is_resident(one.residence):
-            one.job.phase("loading")
-        try:
-            return warm(self._residency, one.residence)
         finally:
             self._on_residency(self._residency.status())
 

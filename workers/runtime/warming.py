@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 from workers.runtime.residency import Residence, Residency
+from workers.runtime.runner import Runner
 
 
-def warm(residency: Residency, residence: Residence) -> dict[str, Any]:
-    """Load the model if it is not; what was measured."""
+def warm(residency: Residency, residence: Residence, loaded: AbstractContextManager[Runner]) -> dict[str, Any]:
+    """What was measured; entering `loaded` loads the model if it is not there yet."""
     already = residency.is_resident(residence)
-    with residency.using(residence, runs=0):
+    with loaded:
         known = residency.describe(residence)
     return {
         "model_name": residence.model,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -76,6 +76,25 @@ async def submit(
         if (named := request_id_of(request)) != str(submission.id):
             log.info("the client named the request", request_id=named, job=str(submission.id))
         return await _accept(answering, submission, files)
+
+
+async def submit_as(
+    request: Request,
+    state: GatewayState,
+    submitter: Principal,
+    base: str,
+    choice: Choice,
+    body: Mapping[str, Any],
+    wait: int,
+) -> Response:
+    """A job that another route makes of what it was asked; `body` is the operation's input, without files."""
+    family, operation = choice
+    await count_submission(request, submitter)
+    parsed = operation.resolve(_validated(operation, body))
+    await state.catalog.require(family.name, operation, operation.models(parsed))
+    submission = _submission(request, state, submitter, family, operation, parsed, body, None)
+    answering = Answering(state, operation, parsed, base, submitter.owner, wait, submission.deadline)
+    return await _accept(answering, submission, RequestFiles())
 
 
 def _add_path_fields(request: Request, body: Any) -> None:
