@@ -22,7 +22,8 @@ from workers.families import families
 DONE, UNKNOWN = "0199a7f0-0000-7000-8000-00000000000a", "0199a7f0-0000-7000-8000-00000000000b"
 ROWS = """
 INSERT INTO models (family, kind, name, title, reported_by)
-VALUES ('image', 'model', 'house-shapes', 'House', 'test'), ('avatar', 'model', 'house-heads', 'House', 'test');
+VALUES ('image', 'model', 'house-shapes', 'House', 'test'), ('avatar', 'model', 'house-heads', 'House', 'test'),
+    ('predict', 'model', 'example', 'Example', 'test');
 INSERT INTO jobs (id, owner, family, operation, input, state, turn, attempt, result_attempt, output, manifest,
                   started_at, finished_at)
 VALUES (%s, 'anonymous', 'toy', 'toy.play', '{}', 'completed', 1, 1, 1, '{"said": "", "steps": 0, "files": 0}', '[]',

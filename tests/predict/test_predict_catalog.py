@@ -57,7 +57,7 @@ def test_what_came_with_a_download_or_was_said_by_hand_wins(tmp_path: Path) -> N
         ({"architectures": ["BertForQuestionAnswering"]}, {}),
         ({"architectures": "BertModel"}, {}),
         ({"architectures": ["BertModel"], "auto_map": {"AutoModel": "theirs.Model"}}, {}),
-        ({"architectures": ["BertModel"], "_attn_implementation_internal": "x/y"}, {}),
+        ({"architectures": ["BertModel"], "text_config": [{"_attn_implementation_internal": "x/y"}]}, {}),
         ({"architectures": ["BertModel"]}, {"tokenizer_config__json": {"auto_map": {}}}),
         ({"architectures": ["BertModel"]}, {"atelier__json": {"task": "tabular-regression"}}),
         ({"architectures": ["BertModel"]}, {"atelier__json": {"task": ["fill-mask"]}}),

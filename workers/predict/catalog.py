@@ -22,7 +22,10 @@ HOUSE = Path(__file__).parent / "house" / "weights" / "example"
 CARDS = ("atelier.json", SOURCE_FILE)  # what an operator, and what a download, says of the folder
 CONFIGS = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "generation_config.json")
 # Keys by which a folder has code of its own run, or a kernel fetched.
-FORBIDDEN = {"auto_map", "trust_remote_code", "custom_pipeline", "_attn_implementation_internal"}
+FORBIDDEN = {
+    *("auto_map", "trust_remote_code", "custom_pipeline", "_attn_implementation_internal"),
+    *("_experts_implementation_internal", "attn_implementation_internal"),
+}
 # The end of a class's name → what such a network is for.
 ARCHITECTURES = {
     "ForSequenceClassification": "text-classification",
@@ -110,7 +113,7 @@ def _task(path: Path, card: Mapping[str, Any]) -> tuple[str | None, str]:
     if config is None:
         return None, "neither a .onnx file nor a config.json with an object"
     for name in CONFIGS:
-        if keys := FORBIDDEN & (_json_object(path / name) or {}).keys():
+        if keys := FORBIDDEN & set(_keys(_json_object(path / name))):
             return None, f"{name} would run code of its own: {', '.join(sorted(keys))}"
     if not any(path.glob("*.safetensors")):
         return None, "no safetensors"
@@ -129,6 +132,14 @@ def _task_of(config: Mapping[str, Any]) -> str | None:
     if task == "text-classification" and isinstance(labels, dict) and any(map(is_entailment, labels)):
         return "zero-shot-classification"
     return task
+
+
+def _keys(value: Any) -> Iterator[str]:
+    """All keys, at any depth."""
+    for part in value if isinstance(value, list) else value.values() if isinstance(value, dict) else ():
+        yield from _keys(part)
+    if isinstance(value, dict):
+        yield from value
 
 
 def is_entailment(label: str) -> bool:
