@@ -16,6 +16,7 @@ from shared.settings import get_settings
 from workers.avatar.spec import AVATAR
 from workers.image.spec import IMAGE
 from workers.models.spec import MODELS
+from workers.predict.spec import PREDICT_FAMILY
 from workers.speech.spec import SPEECH
 
 
@@ -32,6 +33,7 @@ BUILT_IN = (
     Registration(AVATAR, "workers.avatar.runner:AvatarRunner"),
     Registration(SPEECH, "workers.speech.runner:SpeechRunner"),
     Registration(MODELS, "workers.models.runner:ModelsRunner"),
+    Registration(PREDICT_FAMILY, "workers.predict.runner:PredictRunner"),
 )
 
 

@@ -33,6 +33,7 @@ from services.gateway.middleware import (
 )
 from services.gateway.models.endpoints import models_router
 from services.gateway.results import endpoints as results
+from services.gateway.server.endpoints import server_router
 from services.gateway.speech import endpoints as speech
 from services.gateway.uploads import endpoints as uploads
 from services.gateway.usage import endpoints as usage
@@ -72,6 +73,7 @@ def make_app(settings: Settings, families: dict[str, Family]) -> FastAPI:
         models_router(families),
         speech.router,
         metrics.router,
+        server_router(families),
         webhooks.router,
         usage.router,
     ):

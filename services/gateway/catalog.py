@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from shared.catalog.queries import CatalogQueries, ModelView
@@ -53,10 +53,10 @@ class Catalog:
             if (ref.kind, ref.name) in disabled:
                 raise model_disabled(ref.name)
 
-    async def details(self, family: str) -> dict[str, Mapping[str, Any]]:
-        """What the family's models say of themselves, by name."""
-        known = await self.models()
-        return {model.name: model.details for model in known if (model.family, model.kind) == (family, "model")}
+    async def known(self, family: str) -> dict[str, dict[str, Any]]:
+        """What the family's models say of themselves by name, and the `task` of each."""
+        models = [model for model in await self.models() if (model.family, model.kind) == (family, "model")]
+        return {model.name: {**model.details, "task": model.task} for model in models}
 
 
 def model_disabled(name: str) -> ModelUnavailable:

@@ -22,7 +22,8 @@ from workers.families import families
 DONE, UNKNOWN = "0199a7f0-0000-7000-8000-00000000000a", "0199a7f0-0000-7000-8000-00000000000b"
 ROWS = """
 INSERT INTO models (family, kind, name, title, reported_by)
-VALUES ('image', 'model', 'house-shapes', 'House', 'test'), ('avatar', 'model', 'house-heads', 'House', 'test');
+VALUES ('image', 'model', 'house-shapes', 'House', 'test'), ('avatar', 'model', 'house-heads', 'House', 'test'),
+    ('predict', 'model', 'example', 'Example', 'test');
 INSERT INTO models (family, kind, name, title, details, reported_by) VALUES ('speech', 'model', 'house-voice', 'House',
     '{"engine": "eSpeak NG", "voices": ["f1"], "languages": ["en-us"], "max_characters": 5000, "sample_rate": 22050}',
     'test');

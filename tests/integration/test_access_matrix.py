@@ -54,6 +54,9 @@ TABLE = {
     "POST /models/{name}/load": "models:manage",
     "POST /models/{name}/unload": "models:manage",
     "GET /metrics": "ops:read",
+    "GET /info": "jobs:read",
+    "GET /stats": "ops:read",
+    "GET /config": "ops:read",
     "GET /metrics/prometheus": "ops:read",
     "GET /jobs": "jobs:read",
     "GET /jobs/{job_id}": "jobs:read",
@@ -97,7 +100,8 @@ BODIES = {
 
 MODELS = """
 INSERT INTO models (family, kind, name, title, reported_by)
-VALUES ('image', 'model', 'house-shapes', 'House', 'test'), ('avatar', 'model', 'house-heads', 'House', 'test')
+VALUES ('image', 'model', 'house-shapes', 'House', 'test'), ('avatar', 'model', 'house-heads', 'House', 'test'),
+    ('predict', 'model', 'example', 'Example', 'test')
 """
 CALLERS = (
     "owner",

@@ -190,6 +190,11 @@ def _reply(job: CompletedJob) -> dict[str, Any]:
     }
 
 
+def _suited(request: SynthesizeInput, known: Mapping[str, Mapping[str, Any]]) -> SynthesizeInput:
+    check_speech(request, known)
+    return request
+
+
 SYNTHESIZE = Operation(
     name="speech.synthesize",
     paths=("/synthesize",),
@@ -206,7 +211,7 @@ SYNTHESIZE = Operation(
     resolve=_resolved,
     models=lambda request: (ModelRef("model", request.model or "", "model"),),
     missing_model=_unknown,
-    fits=check_speech,
+    suit=_suited,
 )
 
 SPEECH = Family(

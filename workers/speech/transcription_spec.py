@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.errors import AtelierError
@@ -39,6 +39,11 @@ def _reply(job: CompletedJob) -> dict[str, Any]:
     return {"success": True, "request_id": job.id, **job.output, "transcription": job.output["text"]}
 
 
+def _suited(request: Transcription, known: Mapping[str, Mapping[str, Any]]) -> Transcription:
+    check_hearing(request, known)
+    return request
+
+
 TRANSCRIBE = Operation(
     name="speech.transcribe",
     paths=("/transcribe",),
@@ -55,6 +60,6 @@ TRANSCRIBE = Operation(
     resolve=_resolved,
     models=_needs,
     missing_model=_missing,
-    fits=check_hearing,
+    suit=_suited,
     reply_needs_files=False,
 )

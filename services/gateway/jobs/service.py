@@ -59,7 +59,7 @@ async def submit(
         webhook = wanted_webhook(request, asked, state.targets)
         parsed = operation.resolve(asked)
         await state.catalog.require(family.name, operation, operation.models(parsed))
-        operation.fits(parsed, await state.catalog.details(family.name))
+        parsed = operation.suit(parsed, await state.catalog.known(family.name))
         state.storage_watch.require()
         submission = _submission(request, state, submitter, family, operation, parsed, body, webhook)
         answering = Answering(state, operation, parsed, base, owner, wait, submission.deadline)

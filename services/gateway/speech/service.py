@@ -70,9 +70,9 @@ async def _workers(state: GatewayState) -> list[WorkerView]:
     return [worker for worker in await state.fleet.workers() if SPEECH.name in worker.families]
 
 
-async def _models(state: GatewayState) -> dict[str, Mapping[str, Any]]:
+async def _models(state: GatewayState) -> Mapping[str, Mapping[str, Any]]:
     """What the family's models say of themselves, by name."""
-    return await state.catalog.details(SPEECH.name)
+    return await state.catalog.known(SPEECH.name)
 
 
 def _status(workers: list[WorkerView], models: Mapping[str, Any]) -> str:
