@@ -9,7 +9,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 RESERVED = frozenset(
     {
-        *("available", "managed", "cache", "download", "manage", "status", "load", "unload", "info"),
+        *("available", "managed", "cache", "download", "import", "manage", "status", "load", "unload", "info"),
         *("batch", "default", "models", "loras"),
     }
 )
