@@ -165,9 +165,9 @@ class Operation:
     parts, and the text field `config` whose JSON object is the rest of the input. Examples are JSON all the same.
     `resolve` fixes what the client left open (a random seed, the default model) before the job is accepted, so that
     every attempt makes the same thing. `models` names what a resolved request needs, so that a request for a model
-    that no worker has is refused at once, by `missing_model` with the names there are. `suit` fits a resolved request
-    to the tasks of the models that it names, or raises ValidationFailed. `wants_preview` tells whether a request asked
-    for previews.
+    that no worker has is refused at once, by `missing_model` with the names there are. `fits` raises an AtelierError
+    for what those models cannot do, given the details of the family's models by name; it may return the request as they
+    take it. `wants_preview` tells whether a request asked for previews.
 
     A path may hold fields of the input in braces. `access` is the scope that a POST needs; an operation without paths
     is the platform's own. `form_fields` lets a form give the input's other fields as text parts as well. `accepted`
@@ -191,7 +191,7 @@ class Operation:
     parse: Callable[[Any], Any] = field(default=lambda body: body)
     resolve: Callable[[Any], Any] = field(default=lambda request: request)
     models: Callable[[Any], tuple[ModelRef, ...]] = field(default=lambda _: ())
-    suit: Callable[[Any, Sequence[str | None]], Any] = field(default=lambda request, _tasks: request)
+    fits: Callable[[Any, Mapping[str, Mapping[str, Any]]], Any] = field(default=lambda _request, _known: None)
     wants_preview: Callable[[Any], bool] = field(default=lambda request: getattr(request, "preview", False))
     reply_needs_files: bool = True
     missing_model: Callable[[ModelRef, Sequence[str]], AtelierError] = unknown_model

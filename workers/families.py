@@ -17,6 +17,7 @@ from workers.avatar.spec import AVATAR
 from workers.image.spec import IMAGE
 from workers.models.spec import MODELS
 from workers.predict.spec import PREDICT_FAMILY
+from workers.speech.spec import SPEECH
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Registration:
 BUILT_IN = (
     Registration(IMAGE, "workers.image.runner:ImageRunner"),
     Registration(AVATAR, "workers.avatar.runner:AvatarRunner"),
+    Registration(SPEECH, "workers.speech.runner:SpeechRunner"),
     Registration(MODELS, "workers.models.runner:ModelsRunner"),
     Registration(PREDICT_FAMILY, "workers.predict.runner:PredictRunner"),
 )

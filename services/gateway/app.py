@@ -34,6 +34,7 @@ from services.gateway.middleware import (
 from services.gateway.models.endpoints import models_router
 from services.gateway.results import endpoints as results
 from services.gateway.server.endpoints import server_router
+from services.gateway.speech import endpoints as speech
 from services.gateway.uploads import endpoints as uploads
 from services.gateway.usage import endpoints as usage
 from services.gateway.version import PLATFORM_VERSION
@@ -70,6 +71,7 @@ def make_app(settings: Settings, families: dict[str, Family]) -> FastAPI:
         results.router,
         uploads.router,
         models_router(families),
+        speech.router,
         metrics.router,
         server_router(families),
         webhooks.router,

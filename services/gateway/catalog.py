@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from shared.catalog.queries import CatalogQueries, ModelView
 from shared.errors import ModelUnavailable
@@ -52,10 +53,10 @@ class Catalog:
             if (ref.kind, ref.name) in disabled:
                 raise model_disabled(ref.name)
 
-    async def tasks(self, family: str, refs: Sequence[ModelRef]) -> list[str | None]:
-        """What each of these models does, as far as the catalog knows."""
-        known = {(model.kind, model.name): model.task for model in await self.models() if model.family == family}
-        return [known.get((ref.kind, ref.name)) for ref in refs]
+    async def details(self, family: str) -> dict[str, Mapping[str, Any]]:
+        """What the family's models say of themselves, by name."""
+        known = await self.models()
+        return {model.name: model.details for model in known if (model.family, model.kind) == (family, "model")}
 
 
 def model_disabled(name: str) -> ModelUnavailable:

@@ -42,6 +42,8 @@ TABLE = {
     "DELETE /auth/users/{name}": ADMIN,
     "GET /models": "jobs:read",
     "GET /models/status": "jobs:read",
+    "GET /audio/health": "jobs:read",
+    "GET /tts/health": "jobs:read",
     "GET /models/available": "jobs:read",
     "GET /models/managed": "jobs:read",
     "GET /models/cache/info": "jobs:read",

@@ -112,13 +112,13 @@ def test_what_does_not_suit_the_models_task_is_refused_before_there_is_a_job(
     task: str, fields: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(ValidationFailed) as refused:
-        PREDICT.suit(asked("x", **fields), [task])
+        PREDICT.fits(asked("x", **fields), {"x": {"task": task}})
     assert refused.value.details["field"] == field
 
 
 def test_what_is_written_word_by_word_is_not_batched() -> None:
-    assert batch_key(PREDICT.suit(asked("x", "a"), ["text-generation"])) is None
-    assert batch_key(PREDICT.suit(asked("x", "a"), ["fill-mask"])) is not None
+    assert batch_key(PREDICT.fits(asked("x", "a"), {"x": {"task": "text-generation"}})) is None
+    assert batch_key(PREDICT.fits(asked("x", "a"), {"x": {"task": "fill-mask"}})) is not None
 
 
 def test_time_limit_and_model_are_the_requests() -> None:

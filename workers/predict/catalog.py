@@ -86,7 +86,7 @@ def _cards() -> Iterator[ModelCard]:
         house = model.name == HOUSE_MODEL
         title = "The house's example: ten numbers in, one out" if house else model.card.get("title")
         source, licence = ("house", "MIT") if house else (None, model.card.get("licence"))
-        details = {"parameters": sorted(TAKES[model.task])}
+        details = {"task": model.task, "parameters": sorted(TAKES[model.task])}
         yield describe(
             "model",
             model.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, ValidationInfo, WithJsonSchema, field_validator
@@ -23,7 +23,7 @@ from shared.family import (
 )
 from workers.predict.catalog import HOUSE_MODEL, discover
 from workers.predict.items import SCHEMA, Items, example_row, split
-from workers.predict.parameters import Parameters
+from workers.predict.parameters import TAKES, Parameters
 from workers.predict.suiting import ALONE, Misfit, check
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp")
@@ -144,9 +144,9 @@ def _resolved(request: PredictInput) -> PredictInput:
     return request.model_copy(update=update)
 
 
-def _suited(request: PredictInput, tasks: Sequence[str | None]) -> PredictInput:
-    (task,) = tasks
-    if task is None:  # the worker knows it
+def _fitted(request: PredictInput, known: Mapping[str, Mapping[str, Any]]) -> PredictInput:
+    task = known.get(request.model_name, {}).get("task")
+    if task not in TAKES:  # the worker knows it
         return request
     try:
         check(task, request.items().kind, request.parameters)
@@ -183,7 +183,7 @@ PREDICT = Operation(
     files={"image": FileField(IMAGE_TYPES, MAX_IMAGE_BYTES)},
     resolve=_resolved,
     models=lambda request: (ModelRef("model", request.model_name, "model_name"),),
-    suit=_suited,
+    fits=_fitted,
     missing_model=_missing,
     batch_key=batch_key,
     max_batch=MAX_BATCH,

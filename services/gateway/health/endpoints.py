@@ -89,6 +89,8 @@ ENDPOINTS = {
     "POST /models/{name}/unload": "Give a model's memory back",
     "GET /examples": "Example prompts",
     "GET /health": "Health",
+    "GET /audio/health": "What can speak and hear",
+    "GET /tts/health": "What can speak: models, voices, languages",
     "GET /ready": "Readiness",
     "GET /info": "What is served, and how it does",
     "GET /stats": "Predictions, counted and timed",

@@ -58,9 +58,8 @@ async def submit(
         asked = _validated(operation, body)
         webhook = wanted_webhook(request, asked, state.targets)
         parsed = operation.resolve(asked)
-        refs = operation.models(parsed)
-        await state.catalog.require(family.name, operation, refs)
-        parsed = operation.suit(parsed, await state.catalog.tasks(family.name, refs))
+        await state.catalog.require(family.name, operation, operation.models(parsed))
+        parsed = operation.fits(parsed, await state.catalog.details(family.name)) or parsed
         state.storage_watch.require()
         submission = _submission(request, state, submitter, family, operation, parsed, body, webhook)
         answering = Answering(state, operation, parsed, base, owner, wait, submission.deadline)

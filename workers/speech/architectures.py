@@ -1,0 +1,35 @@
+"""The one table of engines: which class of ours serves a folder, by the architecture that its config.json names."""
+
+from __future__ import annotations
+
+from shared.catalog.tasks import SPEECH_RECOGNITION, TEXT_TO_SPEECH
+
+SPEAKING, HEARING = TEXT_TO_SPEECH, SPEECH_RECOGNITION
+
+ESPEAK = "workers.speech.voices.espeak:EspeakVoice"
+WAVEFORM = "workers.speech.voices.waveform:WaveformVoice"
+
+# Architecture → `module:Class` with `__init__(folder, device)`, see `voices/voice.py`.
+VOICES = {
+    "SpeechT5ForTextToSpeech": "workers.speech.voices.speecht5:SpeechT5Voice",
+    "VitsModel": "workers.speech.voices.vits:VitsVoice",
+    "BarkModel": "workers.speech.voices.bark:BarkVoice",
+    "CsmForConditionalGeneration": WAVEFORM,
+    "FastSpeech2ConformerWithHifiGan": WAVEFORM,
+    "GradiumPhononTTSForConditionalGeneration": WAVEFORM,
+    "PocketTTSForConditionalGeneration": WAVEFORM,
+    "SeamlessM4TForTextToSpeech": WAVEFORM,
+    "SeamlessM4Tv2ForTextToSpeech": WAVEFORM,
+    "VibeVoiceForConditionalGeneration": WAVEFORM,
+}
+
+# Architecture → `module:Class` with `__init__(folder, device)`, see `hearing/`.
+EARS: dict[str, str] = {}
+
+
+def served(architecture: str) -> tuple[str, str] | None:
+    """The task of this architecture and the engine that serves it, or None."""
+    for task, engines in ((SPEAKING, VOICES), (HEARING, EARS)):
+        if architecture in engines:
+            return task, engines[architecture]
+    return None
