@@ -200,6 +200,7 @@ class Settings(BaseSettings):
     models_dir: Path = Path("models")
     image_model: str = "house-shapes"
     avatar_model: str = "house-heads"
+    hearing_model: str = Field("house-ear", description="hears where POST /transcribe names no model")
     speech_model: str = Field("house-voice", description="what speaks where a request names no model")
     memory_fraction: float = Field(
         0.8, gt=0, le=1, description="the share of the device's memory above which idle models leave for another"

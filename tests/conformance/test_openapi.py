@@ -27,6 +27,8 @@ VALUES ('image', 'model', 'house-shapes', 'House', 'test'), ('avatar', 'model', 
 INSERT INTO models (family, kind, name, title, details, reported_by) VALUES ('speech', 'model', 'house-voice', 'House',
     '{"engine": "eSpeak NG", "voices": ["f1"], "languages": ["en-us"], "max_characters": 5000, "sample_rate": 22050}',
     'test');
+INSERT INTO models (family, kind, name, title, details, reported_by) VALUES ('speech', 'model', 'house-ear', 'House',
+    '{"languages": ["en"], "tasks": ["transcribe"], "sample_rate": 16000, "fields": ["beam_size"]}', 'test');
 INSERT INTO jobs (id, owner, family, operation, input, state, turn, attempt, result_attempt, output, manifest,
                   started_at, finished_at)
 VALUES (%s, 'anonymous', 'toy', 'toy.play', '{}', 'completed', 1, 1, 1, '{"said": "", "steps": 0, "files": 0}', '[]',
