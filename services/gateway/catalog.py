@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 from shared.catalog.queries import CatalogQueries, ModelView
 from shared.errors import ModelUnavailable
 from shared.family import ModelRef, Operation
 
 FRESH = 2.0  # seconds
+Known: TypeAlias = Mapping[str, Mapping[str, Any]]  # a family's models by name: their details, and the `task` of each
 
 
 class Catalog:
@@ -33,13 +34,16 @@ class Catalog:
         self._read_at = -FRESH
         return await self.models()
 
-    async def require(self, family: str, operation: Operation, refs: Sequence[ModelRef]) -> None:
-        """Raise ModelUnavailable if the family has no model at all, or a disabled one is asked for; the operation's
-        own error for a name that it has not.
+    async def require(self, family: str, operation: Operation, refs: Sequence[ModelRef]) -> Known:
+        """What the family's models say of themselves.
+
+        Raises ModelUnavailable if the family has no model at all, or a disabled one is asked for; the operation's own
+        error for a name that it has not.
         """
-        usable = _names(family, [model for model in await self.models() if not model.disabled])
+        known = await self.models()
+        usable = _names(family, [model for model in known if not model.disabled])
         if all((ref.kind, ref.name) in usable for ref in refs):
-            return
+            return _described(family, known)
         known = await self.models_now()  # nothing is refused by an old list
         names = _names(family, known)
         if not any(kind == "model" for kind, _ in names):
@@ -52,16 +56,21 @@ class Catalog:
         for ref in refs:
             if (ref.kind, ref.name) in disabled:
                 raise model_disabled(ref.name)
+        return _described(family, known)
 
-    async def known(self, family: str) -> dict[str, dict[str, Any]]:
-        """What the family's models say of themselves by name, and the `task` of each."""
-        models = [model for model in await self.models() if (model.family, model.kind) == (family, "model")]
-        return {model.name: {**model.details, "task": model.task} for model in models}
+    async def known(self, family: str) -> Known:
+        """What the family's models say of themselves."""
+        return _described(family, await self.models())
 
 
 def model_disabled(name: str) -> ModelUnavailable:
     """An operator does not want this model to be used."""
     return ModelUnavailable(f"The model {name} is disabled.", details={"reason": "disabled", "model": name})
+
+
+def _described(family: str, models: Sequence[ModelView]) -> Known:
+    wanted = [model for model in models if (model.family, model.kind) == (family, "model")]
+    return {model.name: {**model.details, "task": model.task} for model in wanted}
 
 
 def _names(family: str, models: Sequence[ModelView]) -> set[tuple[str, str]]:

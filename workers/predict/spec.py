@@ -23,7 +23,7 @@ from shared.family import (
 )
 from workers.predict.catalog import HOUSE_MODEL, discover
 from workers.predict.items import SCHEMA, Items, example_row, split
-from workers.predict.parameters import Parameters
+from workers.predict.parameters import TAKES, Parameters
 from workers.predict.suiting import ALONE, Misfit, check
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp")
@@ -146,7 +146,7 @@ def _resolved(request: PredictInput) -> PredictInput:
 
 def _suited(request: PredictInput, known: Mapping[str, Mapping[str, Any]]) -> PredictInput:
     task = known[request.model_name]["task"]
-    if task is None:  # the worker knows it
+    if task not in TAKES:  # the worker knows it
         return request
     try:
         check(task, request.items().kind, request.parameters)
