@@ -78,10 +78,14 @@ class FileInput(Schema):
 
 @dataclass(frozen=True, slots=True)
 class FileField:
-    """A file that an operation takes: the media types that it may have (see `shared.signatures`), its most bytes."""
+    """A file that an operation takes: the media types that it may have (see `shared.signatures`), its most bytes.
+
+    `unsupported` is how the answer to a file of another type begins, where "Invalid <field>" says too little.
+    """
 
     media_types: tuple[str, ...]
     max_bytes: int
+    unsupported: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.max_bytes <= MAX_FILE_BYTES:

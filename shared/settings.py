@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.accounts.password_rules import password_problem
@@ -191,6 +200,7 @@ class Settings(BaseSettings):
     models_dir: Path = Path("models")
     image_model: str = "house-shapes"
     avatar_model: str = "house-heads"
+    hearing_model: str = Field("house-ear", description="hears where POST /transcribe names no model")
     speech_model: str = Field("house-voice", description="what speaks where a request names no model")
     memory_fraction: float = Field(
         0.8, gt=0, le=1, description="the share of the device's memory above which idle models leave for another"
@@ -217,7 +227,9 @@ class Settings(BaseSettings):
         20_000_000_000, description='of one download; `"enable_large_model": true` goes beyond it'
     )
     models_reserve_bytes: int = Field(2_000_000_000, ge=0, description="what downloads leave free on the models' disk")
-    import_dir: Path | None = Field(None, description="the only folder that POST /models/import takes models from")
+    import_dir: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = Field(
+        None, description="the only folder that POST /models/import takes models from"
+    )
 
     # Logs
     log_level: str = Field("INFO", validation_alias=AliasChoices("LOG_LEVEL"))

@@ -27,9 +27,13 @@ SIGNATURES = {
     "audio/flac": lambda head: head.startswith(b"fLaC"),
     "audio/ogg": lambda head: head.startswith(b"OggS"),
     "audio/mpeg": _is_mpeg_audio,
+    "audio/mp4": lambda head: head[4:8] == b"ftyp",
+    "audio/webm": lambda head: head.startswith(b"\x1a\x45\xdf\xa3"),
     "application/vnd.safetensors": _is_safetensors,
 }
-AUDIO_TYPES = ("audio/wav", "audio/flac", "audio/ogg", "audio/mpeg")  # what `workers.runtime.audio` reads
+AUDIO_TYPES = ("audio/wav", "audio/flac", "audio/ogg", "audio/mpeg")  # what libsndfile reads
+RECORDED_TYPES = ("audio/mp4", "audio/webm")  # what telephones and browsers record
+RECORDING_TYPES = (*AUDIO_TYPES, *RECORDED_TYPES)  # what `workers.runtime.audio` reads
 
 
 def media_type_of(head: bytes, allowed: Collection[str]) -> str | None:

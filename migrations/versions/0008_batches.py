@@ -1,5 +1,7 @@
 """Batches: which queued jobs may run as one, how many ran as one, and each one's share of the device's time.
 
+Starts and ends of jobs that nobody is told of cost less.
+
 Revision ID: 0008
 """
 
@@ -65,14 +67,61 @@ HELD = """greatest(0, extract(epoch FROM CASE
 HELD_BEFORE = """greatest(0, extract(epoch FROM CASE WHEN NEW.crashes > OLD.crashes
             THEN least(now(), OLD.lease_expires_at) ELSE now() END - OLD.attempt_started_at))"""
 
+# As in 0003, but that an owner without webhooks and a job without an address cost two look-ups and nothing more: where
+# no receiver is, no event of one can wait either.
+EVENTS = """
+CREATE OR REPLACE FUNCTION jobs_event() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, {schema}, pg_temp AS $$
+DECLARE
+    event text := CASE TG_ARGV[0] WHEN 'ended' THEN 'job.' || NEW.state ELSE TG_ARGV[0] END;
+BEGIN
+    {first}IF TG_ARGV[0] = 'ended' THEN
+        DELETE FROM deliveries
+        WHERE job_id = NEW.id AND type = 'job.progress' AND state = 'pending' AND tries = 0;
+    END IF;
+    INSERT INTO deliveries (owner, webhook_id, job_id, type, destination, url, data)
+    SELECT NEW.owner, receiver.webhook_id, NEW.id, event, receiver.destination, receiver.url, jsonb_build_object(
+        'job_id', NEW.id, 'family', NEW.family, 'operation', NEW.operation, 'status', NEW.state,
+        'attempt', NEW.attempt,
+        'progress', CASE NEW.state WHEN 'completed' THEN 100 ELSE coalesce((NEW.progress ->> 'progress')::float8, 0) END,
+        'created_at', NEW.created_at, 'started_at', NEW.started_at, 'finished_at', NEW.finished_at,
+        'error', CASE WHEN NEW.state IN ('failed', 'expired')
+            THEN jsonb_build_object('code', NEW.error -> 'code', 'message', NEW.error -> 'message') END)
+    FROM (
+        SELECT id AS webhook_id, id::text AS destination, NULL AS url FROM webhooks
+        WHERE owner = NEW.owner AND disabled_at IS NULL AND event = ANY(events)
+        UNION ALL
+        SELECT NULL, owner || ' ' || url, url FROM job_webhooks
+        WHERE job_id = NEW.id AND disabled_at IS NULL AND event = ANY(events)
+    ) receiver
+    WHERE event <> 'job.progress' OR NOT EXISTS (
+        SELECT 1 FROM deliveries told
+        WHERE told.job_id = NEW.id AND told.webhook_id IS NOT DISTINCT FROM receiver.webhook_id
+            AND told.type = 'job.progress' AND told.tries > 0 AND told.created_at > now() - interval '10 seconds')
+    ON CONFLICT (job_id, webhook_id) WHERE type = 'job.progress' AND state = 'pending' AND tries = 0
+        DO UPDATE SET data = EXCLUDED.data;
+    IF FOUND THEN
+        PERFORM pg_notify('atelier_webhooks', '');
+    END IF;
+    RETURN NULL;
+END $$;
+"""
+FIRST = """IF NOT EXISTS (SELECT FROM webhooks WHERE owner = NEW.owner)
+        AND NOT EXISTS (SELECT FROM job_webhooks WHERE job_id = NEW.id) THEN
+        RETURN NULL;
+    END IF;
+    """
+
 
 def upgrade() -> None:
     op.execute(COLUMNS)
     op.execute(GRANTS)
     op.execute(USAGE.format(schema=_schema(), held=HELD))
+    op.execute(EVENTS.format(schema=_schema(), first=FIRST))
 
 
 def downgrade() -> None:
+    op.execute(EVENTS.format(schema=_schema(), first=""))
     op.execute(USAGE.format(schema=_schema(), held=HELD_BEFORE))
     op.execute(REVOKED)
     op.execute("ALTER TABLE jobs DROP COLUMN batch_key, DROP COLUMN batch_size;")

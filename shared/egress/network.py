@@ -12,8 +12,10 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from ipaddress import ip_address
+from threading import Thread
 
 from httpcore2 import (
     SOCKET_OPTION,
@@ -51,6 +53,23 @@ class Patience:
     silence: float = math.inf
     watch: Callable[[], None] | None = None
 
+    def during(self, work: Callable[[], NetworkStream]) -> NetworkStream:
+        """What `work` returns, which waits without looking around: somebody else does it while we watch."""
+        if self.watch is None:
+            return work()
+        result: Future[NetworkStream] = Future()
+
+        def do() -> None:
+            try:
+                result.set_result(work())
+            except Exception as error:
+                result.set_exception(error)
+
+        Thread(target=do, name="connecting", daemon=True).start()
+        while not wait([result], GLANCE).done:
+            self.watch()
+        return result.result()
+
 
 class GuardedBackend(NetworkBackend):
     """Connects for one request."""
@@ -68,6 +87,9 @@ class GuardedBackend(NetworkBackend):
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> NetworkStream:
         """Blocked, or what httpcore2 raises if no address answers."""
+        return self._patience.during(lambda: self._connect(host, port))
+
+    def _connect(self, host: str, port: int) -> NetworkStream:
         until = min(time.monotonic() + CONNECT_SECONDS, self._patience.deadline)
         tries = self._addresses(host, port, until)[:MAX_TRIES]
         failure: Exception = ConnectTimeout("no time was left to connect")
@@ -130,7 +152,8 @@ class _Stream(NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> NetworkStream:
         left = min(CONNECT_SECONDS, self._left(ConnectTimeout))
-        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left), self._patience)
+        secured = self._patience.during(lambda: self._stream.start_tls(ssl_context, server_hostname, left))
+        return _Stream(secured, self._patience)
 
     def get_extra_info(self, info: str) -> object:
         return self._stream.get_extra_info(info)

@@ -171,10 +171,10 @@ def test_a_connection_that_breaks_goes_on_where_it_was(shelf: Shelf, hub: FakeHu
     assert starts[-1] == "bytes=700000-"
 
 
-def test_a_server_without_ranges_starts_over(shelf: Shelf, hub: FakeHub) -> None:
+def test_a_server_that_falls_silent_and_has_no_ranges_starts_over(shelf: Shelf, hub: FakeHub) -> None:
     hub.add("acme/bert", transformer(numbers=BIG))
     weights = safetensors(0, BIG)
-    hub.trouble["@model.safetensors"] = [truncated(weights, 700_000), reply(weights)]
+    hub.trouble["@model.safetensors"] = [stalling(weights, 700_000), reply(weights)]
     shelf.download("acme/bert")
     assert shelf.files("predict/m")["model.safetensors"] == weights
     assert shelf.job.steps[-1][0] <= len(weights) + 100

@@ -33,7 +33,7 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def platform(
     environment: dict[str, str], hub: FakeHub, models_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Platform]:
-    own = {"ATELIER_FAMILIES": "models", "DEVICE": "cpu"}
+    own = {"ATELIER_FAMILIES": "models", "DEVICE": "cpu", "ATELIER_IMPORT_DIR": ""}
     platform = Platform({**environment, **hub_environment(hub, models_dir), **own}, tmp_path_factory.mktemp("logs"))
     try:
         yield platform.start()

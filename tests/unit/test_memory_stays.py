@@ -23,7 +23,7 @@ class Network:
     """Refers to itself, as pipelines do: nothing but a collection of garbage frees it."""
 
     def setup(self, device: str, model: str) -> None:
-        self._network = torch.nn.Linear(1000, 1000, bias=False)
+        self._network = torch.nn.utils.skip_init(torch.nn.Linear, 1000, 1000, bias=False)
         self._network.load_state_dict(load_file(WEIGHTS[0]))
         self._itself = self
         self._forward: Any = self.run

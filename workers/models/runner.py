@@ -26,7 +26,6 @@ class ModelsRunner:
     def setup(self, device: str, model: str) -> None:
         self._settings = get_settings()
         self._egress = Egress(self._settings.egress_ports, self._settings.egress_networks)
-        self._settings.models_dir.mkdir(parents=True, exist_ok=True)
         sweep(self._settings.models_dir)
 
     def run(self, request: BaseModel, job: Job) -> dict[str, Any]:

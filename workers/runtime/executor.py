@@ -200,8 +200,8 @@ class Executor:
         for ending, state in zip(endings, states, strict=True):
             job = ending.held.job
             if state != "completed":
-                if job.stop_reason:
-                    log.info("job stopped", job=job.id, reason=str(job.stop_reason), state=state)
+                reason = str(job.stop_reason) if job.stop_reason else None
+                log.info("attempt without a result", job=job.id, stopped=reason, state=state)
                 forget(self._storage, job.claim)
         if any(ending.poisoned for ending in endings):
             os.kill(os.getpid(), signal.SIGKILL)  # the device's context is broken; a fresh process takes over

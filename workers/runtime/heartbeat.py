@@ -59,7 +59,7 @@ class Heartbeat(threading.Thread):
             self._confirmed = time.monotonic()
             self._next = self._confirmed + self._settings.heartbeat_seconds
             self._watched = tuple(held)
-            self._stop(self._cancelled)  # whose notices came before we watched
+            self._cancel(self._cancelled)  # whose notices came before we watched
 
     def release(self, held: Sequence[Held]) -> None:
         """These attempts are over."""
@@ -85,9 +85,9 @@ class Heartbeat(threading.Thread):
     def _hear(self, job_ids: list[str]) -> None:
         with self._lock:
             self._cancelled.extend(job_ids)
-            self._stop(job_ids)
+            self._cancel(job_ids)
 
-    def _stop(self, cancelled: Collection[str]) -> None:
+    def _cancel(self, cancelled: Collection[str]) -> None:
         for _, job in self._watched:
             if job.id in cancelled:
                 job.stop(StopReason.CANCELLED)

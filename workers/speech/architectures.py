@@ -23,8 +23,26 @@ VOICES = {
     "VibeVoiceForConditionalGeneration": WAVEFORM,
 }
 
-# Architecture → `module:Class` with `__init__(folder, device)`, see `hearing/`.
-EARS: dict[str, str] = {}
+SPELLS = "workers.speech.hearing.ctc:SpellingEar"
+WRITES = "workers.speech.hearing.seq2seq:WritingEar"
+
+# Architecture → `module:Class` with `__init__(model, device)`, see `hearing/heard.py`.
+EARS = {
+    "WhisperForConditionalGeneration": "workers.speech.hearing.whisper:WhisperEar",
+    "MoonshineForConditionalGeneration": WRITES,
+    "Speech2TextForConditionalGeneration": WRITES,
+    "Data2VecAudioForCTC": SPELLS,
+    "HubertForCTC": SPELLS,
+    "ParakeetForCTC": SPELLS,
+    "SEWDForCTC": SPELLS,
+    "SEWForCTC": SPELLS,
+    "UniSpeechForCTC": SPELLS,
+    "UniSpeechSatForCTC": SPELLS,
+    "Wav2Vec2BertForCTC": SPELLS,
+    "Wav2Vec2ConformerForCTC": SPELLS,
+    "Wav2Vec2ForCTC": SPELLS,
+    "WavLMForCTC": SPELLS,
+}
 
 
 def served(architecture: str) -> tuple[str, str] | None:

@@ -15,7 +15,8 @@ from workers.speech.model import SpeechModel, json_object
 
 log = get_logger(__name__)
 
-HOUSE_VOICE = "house-voice"
+HOUSE_VOICE, HOUSE_EAR = "house-voice", "house-ear"
+HOUSE_EAR_FOLDER = Path(__file__).parent / "house" / "weights" / "ear"
 
 
 def default_voice() -> str:
@@ -23,13 +24,22 @@ def default_voice() -> str:
     return Path(get_settings().speech_model).name
 
 
+def default_ear() -> str:
+    """The same for a recording."""
+    return Path(get_settings().hearing_model).name
+
+
 def find_models() -> dict[str, SpeechModel]:
-    """The house's models, every usable folder under MODELS/speech, and the one that ATELIER_SPEECH_MODEL may name."""
+    """The house's models, every usable folder under MODELS/speech, and those that the two settings may name."""
     settings = get_settings()
     root = settings.models_dir / "speech"
     places = {path.name: path for path in sorted(root.iterdir()) if path.is_dir()} if root.is_dir() else {}
     if settings.speech_model.startswith("/"):
         places[default_voice()] = Path(settings.speech_model)
+    if settings.hearing_model.startswith("/"):
+        places[default_ear()] = Path(settings.hearing_model)
+    if HOUSE_EAR_FOLDER.is_dir():
+        places[HOUSE_EAR] = HOUSE_EAR_FOLDER
     found = {name: read_model(name, path) for name, path in places.items()}
     house = {HOUSE_VOICE: SpeechModel(HOUSE_VOICE, None, SPEAKING, ESPEAK)}
     return house | {name: model for name, model in found.items() if model}
@@ -70,5 +80,8 @@ def _card(model: SpeechModel) -> ModelCard:
     if model.path is None:
         title, licence = "eSpeak NG, the house's voice", "GPL-3.0-or-later"
         return ModelCard("model", model.name, title, details, task=model.task, source="house", licence=licence)
-    title = str(model.card.get("title", model.name))
-    return describe_folder("model", model.name, model.path, task=model.task, title=title, details=details)
+    told = {"task": model.task, "title": str(model.card.get("title", model.name)), "details": details}
+    source = "house" if model.path == HOUSE_EAR_FOLDER else None
+    return describe_folder(
+        "model", model.name, model.path, task=model.task, title=title, source=source, details=details
+    )

@@ -11,6 +11,7 @@ from typing import Any
 from workers.speech.architectures import SPEAKING
 from workers.speech.espeak_data import espeak_languages, espeak_voices
 from workers.speech.fitting import MAX_CHARACTERS
+from workers.speech.hearing.abilities import ear_details
 from workers.speech.model import SpeechModel, json_object
 from workers.speech.moods import MOODS
 
@@ -36,7 +37,7 @@ def describe(model: SpeechModel) -> dict[str, Any]:
     `speaker` says that the model takes an x-vector: "required" if it has no voice of its own.
     """
     if model.task != SPEAKING:
-        return {}
+        return ear_details(model)
     architecture = model.config["architectures"][0] if model.path else "eSpeak NG"
     own = DESCRIPTIONS.get(architecture, _any)(model)
     told = {"languages": list(map(str, model.card["languages"]))} if "languages" in model.card else {}

@@ -8,11 +8,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from workers.runtime.runner import InputRejected, Job, ModelMissing
-from workers.speech.architectures import SPEAKING
+from workers.speech.architectures import HEARING, SPEAKING
 from workers.speech.catalog import find_models
+from workers.speech.hearing.transcribing import transcribe
 from workers.speech.model import SpeechModel
 from workers.speech.speaking import speak
 from workers.speech.spec import SynthesizeInput
+from workers.speech.transcription_schema import Transcription
 
 
 def engine_for(model: SpeechModel, device: str) -> Any:
@@ -33,7 +35,11 @@ class SpeechRunner:
         self._engine = engine_for(found, device)
 
     def run(self, request: BaseModel, job: Job) -> dict[str, Any]:
-        """`speech.synthesize`."""
+        """`speech.synthesize` or `speech.transcribe`."""
+        if isinstance(request, Transcription):
+            if self._model.task != HEARING:
+                raise InputRejected(f"model: '{self._model.name}' speaks; it cannot hear.")
+            return transcribe(self._engine, self._model, self._device, request, job)
         assert isinstance(request, SynthesizeInput)
         if self._model.task != SPEAKING:
             raise InputRejected(f"model: '{self._model.name}' hears; it cannot speak.")

@@ -23,6 +23,7 @@ from shared.family import (
 )
 from workers.speech.catalog import default_voice, discover
 from workers.speech.fitting import MAX_CHARACTERS, check_speech
+from workers.speech.transcription_spec import TRANSCRIBE
 
 SAYABLE = "LNS"  # Unicode's letters, numbers and symbols
 SPEAKER = 512  # numbers of a speaker embedding
@@ -212,6 +213,6 @@ SPEECH = Family(
     name="speech",
     title="Speech from text, and text from speech",
     max_runtime=900,
-    operations=(SYNTHESIZE,),
+    operations=(SYNTHESIZE, TRANSCRIBE),
     discover=discover,
 )

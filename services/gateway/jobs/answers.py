@@ -126,7 +126,8 @@ def _now() -> float:
 
 
 def _timed_out(receipt: Receipt) -> TimedOut:
-    return TimedOut("Request timed out", details={"job_id": str(receipt.job_id)})
+    told = {"job_id": str(receipt.job_id)}
+    return TimedOut("Request timed out", details=told, headers=_replay_header(receipt))
 
 
 def _deleted() -> Gone:
