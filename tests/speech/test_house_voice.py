@@ -119,5 +119,6 @@ def test_every_sentence_is_a_step_and_the_job_stops_between_two(say: Any) -> Non
 
 
 def test_the_files_tell_what_the_library_has() -> None:
-    assert espeak_languages() == sorted({voice.name for voice in voices()})
+    without_dictionary = {"fo", "kaa", "xex"}
+    assert set(espeak_languages()) == {voice.name for voice in voices()} - without_dictionary
     assert espeak_voices() == [voice.name.removeprefix("+") for voice in variants()]

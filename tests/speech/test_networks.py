@@ -80,7 +80,7 @@ def test_a_file_that_is_no_speaker_is_refused(say: Any, tmp_path: Path, tensors:
 
 def test_cards_tell_what_the_folders_hold(models_dir: Path) -> None:
     cards = {card.name: card for card in discover()}
-    assert {card.task for card in cards.values()} == {"text-to-speech"}
+    assert {cards[name].task for name in ("house-voice", "t5", "vits")} == {"text-to-speech"}
     assert cards["t5"].details | {"engine": ""} == {
         "engine": "",
         "max_characters": 5000,

@@ -122,7 +122,7 @@ def test_bad_input_is_a_400_that_names_the_field(
 def test_a_model_that_nobody_has_is_a_404_with_those_there_are(served: Platform) -> None:
     answer = synthesize(served, inputs="Hello.", model_name="tacotron2")
     assert (answer.status_code, answer.json()["detail"]) == (404, "Model not available")
-    assert answer.json()["details"]["available_models"] == ["house-voice", "t5", "vits"]
+    assert {"house-voice", "t5", "vits"} <= set(answer.json()["details"]["available_models"])
 
 
 def test_health_tells_what_can_speak_and_what_is_loaded(served: Platform) -> None:

@@ -19,6 +19,8 @@ from workers.speech.wording import worded
         ("fr-fr", "21 chats", "vingt et un chats"),
         ("cmn", "Room v2, a1b", "Room v2, a1b"),
         ("xx", "5 & 6%", "5 & 6%"),
+        ("en", "Cats, dogs, etc. They run.", "Cats, dogs, et cetera. They run."),
+        ("en", "Cats etc. are animals.", "Cats et cetera are animals."),
         ("en", "AT&T, 1.2.3.4 and 12345678901234567", None),
     ],
 )

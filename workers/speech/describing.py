@@ -40,7 +40,8 @@ def describe(model: SpeechModel) -> dict[str, Any]:
         return ear_details(model)
     architecture = model.config["architectures"][0] if model.path else "eSpeak NG"
     own = DESCRIPTIONS.get(architecture, _any)(model)
-    told = {"languages": list(map(str, model.card["languages"]))} if "languages" in model.card else {}
+    languages = model.card.get("languages")
+    told = {"languages": [str(language) for language in languages]} if isinstance(languages, list) else {}
     return {"engine": architecture, "max_characters": MAX_CHARACTERS, "voices": [], "languages": []} | own | told
 
 
@@ -57,24 +58,25 @@ def _espeak(_: SpeechModel) -> dict[str, Any]:
 def _speecht5(model: SpeechModel) -> dict[str, Any]:
     voices = sorted(path.stem for path in model.folder.glob("voices/*.safetensors"))
     vocoder = find_vocoder(model)
-    rate = (json_object(vocoder / "config.json") or {}).get("sampling_rate") if vocoder else None
-    return {"voices": voices, "speaker": "optional" if voices else "required", "sample_rate": rate}
+    config = (json_object(vocoder / "config.json") or {}) if vocoder else {}
+    speaker = "optional" if voices else "required"
+    return {"voices": voices, "speaker": speaker, "sample_rate": _number(config.get("sampling_rate"))}
 
 
 def _vits(model: SpeechModel) -> dict[str, Any]:
-    speakers = model.config.get("num_speakers", 1)
+    speakers = _number(model.config.get("num_speakers")) or 1
     language = (json_object(model.folder / "tokenizer_config.json") or {}).get("language")
     return {
         "voices": [str(number) for number in range(speakers)] if speakers > 1 else [],
         "languages": [language] if isinstance(language, str) else [],
-        "sample_rate": model.config.get("sampling_rate"),
+        "sample_rate": _number(model.config.get("sampling_rate")),
     }
 
 
 def _bark(model: SpeechModel) -> dict[str, Any]:
     voices = sorted((json_object(model.folder / PRESETS) or {}).keys() - {"repo_or_path"})
     languages = {Path(voice).name.split("_speaker")[0] for voice in voices if "_speaker" in voice}
-    rate = (json_object(model.folder / "generation_config.json") or {}).get("sample_rate")
+    rate = _number((json_object(model.folder / "generation_config.json") or {}).get("sample_rate"))
     return {
         "voices": voices,
         "languages": sorted(languages),
@@ -88,8 +90,13 @@ def _any(model: SpeechModel) -> dict[str, Any]:
     spoken = generation.get("t2u_lang_code_to_id")  # SeamlessM4T's
     return {
         "languages": sorted(spoken) if isinstance(spoken, dict) else [],
-        "sample_rate": model.config.get("sampling_rate") or model.config.get("sample_rate"),
+        "sample_rate": _number(model.config.get("sampling_rate", model.config.get("sample_rate"))),
     }
+
+
+def _number(value: object) -> int | None:
+    """A file may say anything in its place."""
+    return value if isinstance(value, int) else None
 
 
 @cache

@@ -8,9 +8,9 @@ from pathlib import Path
 
 @cache
 def espeak_languages() -> list[str]:
-    """The tag of every language, by name."""
-    files = (path for path in (_data() / "lang").rglob("*") if path.is_file())
-    return sorted({tag for path in files if (tag := _first_language(path))})
+    """The tag of every language that has its dictionary here, by name."""
+    found = (_read(path) for path in (_data() / "lang").rglob("*") if path.is_file())
+    return sorted({tag for tag, dictionary in found if (_data() / f"{dictionary}_dict").is_file()})
 
 
 @cache
@@ -19,11 +19,15 @@ def espeak_voices() -> list[str]:
     return sorted(path.name for path in (_data() / "voices" / "!v").iterdir())
 
 
-def _first_language(path: Path) -> str | None:
-    for line in path.read_text(errors="replace").splitlines():
-        if (words := line.split())[:1] == ["language"]:
-            return words[1]
-    return None
+def _read(path: Path) -> tuple[str, str]:
+    """A language's first tag, and its dictionary: what its file says, or the tag without the country."""
+    lines = (line.split() for line in path.read_text(errors="replace").splitlines())
+    first: dict[str, str] = {}
+    for words in lines:
+        if len(words) > 1:
+            first.setdefault(words[0], words[1])
+    tag = first.get("language", "")
+    return tag, first.get("dictionary", tag.split("-")[0])
 
 
 def _data() -> Path:

@@ -16,7 +16,9 @@ Known = Mapping[str, Mapping[str, Any]]  # the models of the family, by name: wh
 
 def check_speech(request: Any, known: Known) -> None:
     """Raise ValidationFailed that names the field, if the request's model cannot say it so."""
-    name, card = request.model, known[request.model]
+    name, card = request.model, known.get(request.model)
+    if card is None:
+        return  # it left the catalog a moment ago; the worker will say so
     if "voices" not in card:
         speaking = {other: found for other, found in known.items() if "voices" in found}
         raise _refused("model", f"{name} hears; it does not speak", models=sorted(speaking))

@@ -21,6 +21,7 @@ from workers.speech.spec import SynthesizeInput
 from workers.speech.voices.voice import Manner, Samples, Voice
 from workers.speech.wording import worded
 
+MAX_SECONDS = 1800  # figures in words may be ten times as long as the text
 DEFAULT_LANGUAGE = "en"  # of a model that does not say, and a request that does not either
 
 
@@ -74,7 +75,10 @@ def _manner(card: dict[str, Any], request: SynthesizeInput, job: Job) -> Manner:
 
 
 def _spoken(voice: Voice, said: list[str], manner: Manner, request: SynthesizeInput, job: Job) -> Samples:
-    """All sentences with the pauses between them; every sentence is a step, and has a seed of its own."""
+    """All sentences with the pauses between them; every sentence is a step, and has a seed of its own.
+
+    Raises InputRejected.
+    """
     pause = np.zeros(round(voice.pause / manner.speed * voice.rate), np.float32)
     pieces: list[Samples] = []
     for number, sentence in enumerate(said, 1):
@@ -82,5 +86,7 @@ def _spoken(voice: Voice, said: list[str], manner: Manner, request: SynthesizeIn
         spoken = voice.say(sentence, manner)
         shape = shaped(spoken.samples, voice.rate, manner.speed / spoken.speed, request.pitch)
         pieces += [pause, shape] if pieces else [shape]
+        if sum(map(len, pieces)) > MAX_SECONDS * voice.rate:
+            raise InputRejected(f"text: it takes longer than {MAX_SECONDS} seconds to say.")
         job.progress(number, len(said))
     return np.concatenate([*pieces, np.zeros(0, np.float32)])

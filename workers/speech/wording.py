@@ -35,11 +35,8 @@ ABBREVIATIONS = {
         "jr.": "junior",
         "mr.": "mister",
         "mrs.": "missus",
-        "ms.": "miss",
-        "mt.": "mount",
         "prof.": "professor",
         "sr.": "senior",
-        "st.": "saint",
         "vs.": "versus",
     },
     "de": {
@@ -53,8 +50,9 @@ ABBREVIATIONS = {
         "z.b.": "zum Beispiel",
     },
     "es": {"dr.": "doctor", "dra.": "doctora", "etc.": "etcétera", "sr.": "señor", "sra.": "señora"},
-    "fr": {"dr.": "docteur", "etc.": "et cetera", "m.": "monsieur", "mme.": "madame", "p. ex.": "par exemple"},
+    "fr": {"dr.": "docteur", "etc.": "et cetera", "mme.": "madame", "p. ex.": "par exemple"},
 }
+LAST = {"etc.", "usw."}  # that often end a sentence, and then stand for its full stop as well
 
 Change = Callable[[re.Match[str]], str]
 
@@ -74,7 +72,12 @@ def _without_abbreviations(text: str, known: dict[str, str]) -> str:
     if not known:
         return text
     pattern = "|".join(re.escape(short) for short in sorted(known, key=len, reverse=True))
-    return re.sub(rf"(?<![\w.])(?:{pattern})", lambda found: known[found[0].lower()], text, flags=re.IGNORECASE)
+
+    def long(found: re.Match[str]) -> str:
+        ends = found[0].lower() in LAST and re.match(r"\s*$|\s+[A-ZÄÖÜ]", text[found.end() :])
+        return known[found[0].lower()] + ("." if ends else "")
+
+    return re.sub(rf"(?<![\w.])(?:{pattern})", long, text, flags=re.IGNORECASE)
 
 
 def _without_figures(text: str, spoken: str) -> str:

@@ -30,7 +30,7 @@ class SpeechT5Voice(Voice):
         self._folder, self._device = model.folder, device
         names = sorted(path.stem for path in model.folder.glob("voices/*.safetensors"))
         self.voice = str(model.card.get("default_voice") or next(iter(names), "none"))
-        self.language = model.card.get("language")
+        self.language = str(model.card["language"]) if "language" in model.card else None
 
     def begin(self, seed: int) -> None:
         """Its decoder drops units at random even when it speaks."""

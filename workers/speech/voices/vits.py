@@ -23,7 +23,9 @@ class VitsVoice(Voice):
             self._network = load(VitsModel, model.folder, device)
         self.rate = int(self._network.config.sampling_rate)
         self.voice = str(model.card.get("default_voice", "0"))
-        self.language = model.card.get("language") or getattr(self._tokenizer, "language", None)
+        self.language = (
+            str(model.card["language"]) if "language" in model.card else getattr(self._tokenizer, "language", None)
+        )
         self._speakers, self._device = int(self._network.config.num_speakers), device
 
     def begin(self, seed: int) -> None:

@@ -24,7 +24,7 @@ class WaveformVoice(Voice):
             self._pipeline = pipeline("text-to-speech", str(model.folder), device=device, model_kwargs=options)
         self.rate, self.engine = int(self._pipeline.sampling_rate), type(self._pipeline.model).__name__
         self.voice = "default"
-        self.language = model.card.get("language")
+        self.language = str(model.card["language"]) if "language" in model.card else None
         self._takes_language = self.engine.startswith("SeamlessM4T")
 
     def begin(self, seed: int) -> None:
