@@ -80,7 +80,7 @@ def _card(model: SpeechModel) -> ModelCard:
     if model.path is None:
         title, licence = "eSpeak NG, the house's voice", "GPL-3.0-or-later"
         return ModelCard("model", model.name, title, details, task=model.task, source="house", licence=licence)
-    told = {"task": model.task, "title": str(model.card.get("title", model.name)), "details": details}
+    title = str(model.card.get("title", model.name))
     source = "house" if model.path == HOUSE_EAR_FOLDER else None
     return describe_folder(
         "model", model.name, model.path, task=model.task, title=title, source=source, details=details
