@@ -295,6 +295,7 @@ def test_a_user_of_the_gateways_own_cannot_step_out_of_its_role(login_url: str, 
 async def served(environment: dict[str, str], url: str, **more: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A gateway in this process, so that its statements can be broken."""
     places = {"database_url": url, "redis_url": environment["REDIS_URL"], "storage_url": environment["STORAGE_URL"]}
+    places["allow_data_loss"] = "true"  # of the tests' own Postgres
     app = make_app(Settings(**places, **more), families())  # type: ignore[arg-type]
     transport = httpx.ASGITransport(app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://t") as client:
