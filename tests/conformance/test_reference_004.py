@@ -4,26 +4,47 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+import soundfile
 from PIL import Image
 
-from tests.platform import Platform
+from tests.models.conftest import hub_environment
+from tests.models.hub_server import FakeHub, serving_hub
+from tests.platform import Platform, wait_until
 from tests.predict.tiny import build_all
+from tests.speech.tiny import build_speecht5
 
 EXAMPLE = {"model_name": "example", "inputs": [1, 2, 3, 4, 5]}
 
 
 @pytest.fixture(scope="module")
-def platform(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
+    """Has a small SpeechT5 and its vocoder, where the real ones are."""
+    speaker = build_speecht5(tmp_path_factory.mktemp("hub") / "t5")
+    with serving_hub() as fake:
+        fake.add("microsoft/speecht5_tts", contents(speaker), tags=("speecht5",), task="text-to-speech")
+        fake.add("microsoft/speecht5_hifigan", contents(speaker / "vocoder"))
+        yield fake
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def platform(environment: dict[str, str], hub: FakeHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     models = tmp_path_factory.mktemp("models")
     build_all(models / "predict")
-    slow = {"ATELIER_LEASE_SECONDS": "20", "ATELIER_HEARTBEAT_SECONDS": "2", "ATELIER_MODELS_DIR": str(models)}
-    platform = Platform({**environment, **slow}, tmp_path_factory.mktemp("logs"))
+    slow = {"ATELIER_LEASE_SECONDS": "20", "ATELIER_HEARTBEAT_SECONDS": "2"}
+    places = hub_environment(hub, models) | {"ATELIER_HUB_OWNERS": "microsoft"}
+    platform = Platform({**environment, **slow, **places}, tmp_path_factory.mktemp("logs"))
     try:
         yield platform.start()
     finally:
@@ -39,13 +60,42 @@ def predict(base_url: str, **body: Any) -> requests.Response:
     return requests.post(f"{base_url}/predict", json=EXAMPLE | body)
 
 
+def curl(address: str, body: dict[str, Any] | None = None) -> Any:
+    """What the documentation's calls print."""
+    post = ["-X", "POST", "-H", "Content-Type: application/json", "-d", json.dumps(body)] if body else []
+    return json.loads(subprocess.run(["curl", "-s", *post, address], capture_output=True, check=True).stdout)
+
+
+def test_its_model_is_downloaded_and_speaks(platform: Platform, base_url: str) -> None:
+    """The calls 2, 3 and 4 of its documentation; the model is there before it is asked to speak."""
+    made = curl(
+        f"{base_url}/models/download",
+        {
+            "source": "huggingface",
+            "model_id": "microsoft/speecht5_tts",
+            "name": "speecht5_tts",
+            "task": "text-to-speech",
+            "include_vocoder": True,
+        },
+    )
+    assert (made["success"], made["status"], made["model_name"]) == (True, "completed", "speecht5_tts")
+    told = curl(f"{base_url}/models/download/status/{made['download_id']}")
+    assert (told["status"], told["progress"]) == ("completed", 100.0)
+    wait_until(lambda: "speecht5_tts" in curl(f"{base_url}/models")["available_models"], what="its report")
+    said = curl(
+        f"{base_url}/synthesize",
+        {"model_name": "speecht5_tts", "inputs": "Hello, this is a test of the text-to-speech system."},
+    )
+    assert (said["success"], said["model_info"]["model_name"]) == (True, "speecht5_tts")
+    sound, rate = soundfile.read(io.BytesIO(base64.b64decode(said["audio_data"])))
+    assert (said["audio_format"], said["sample_rate"]) == ("wav", rate)
+    assert said["duration"] == pytest.approx(len(sound) / rate, abs=0.001)
+    health = curl(f"{base_url}/health")
+    assert health["healthy"] is True
+
+
 def test_the_predict_call_of_its_documentation(base_url: str) -> None:
-    command = [
-        *("curl", "-s", "-X", "POST", f"{base_url}/predict", "-H", "Content-Type: application/json"),
-        *("-d", '{"model_name": "example", "inputs": [1, 2, 3, 4, 5]}'),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    body = requests.models.complexjson.loads(done.stdout)
+    body = curl(f"{base_url}/predict", {"model_name": "example", "inputs": [1, 2, 3, 4, 5]})
     assert body["success"] is True
     assert body["result"] == pytest.approx(0.902765, abs=2e-6)
     assert body["processing_time"] > 0

@@ -15,8 +15,8 @@ SPEAKER = [0.1] * 512
 KNOWN: dict[str, dict[str, Any]] = {
     "house": {"voices": ["f1", "m1"], "languages": ["en-us", "cmn"], "emotions": ["sad"], "max_characters": 5000},
     "bark": {"voices": ["v2/en_speaker_0"], "languages": ["en"], "max_characters": 1000},
-    "t5": {"voices": [], "languages": [], "speaker": "required", "max_characters": 5000},
-    "t5-voiced": {"voices": ["ann"], "languages": [], "speaker": "optional", "max_characters": 5000},
+    "t5": {"voices": ["neutral"], "languages": [], "speaker": True, "max_characters": 5000},
+    "t5-voiced": {"voices": ["ann", "neutral"], "languages": [], "speaker": True, "max_characters": 5000},
     "ear": {},
 }
 
@@ -32,6 +32,7 @@ def check(**fields: Any) -> None:
         {"voice": "m1", "language": "en", "emotion": "sad"},
         {"voice": "default", "language": "zh", "emotion": "neutral"},
         {"model": "bark", "text": "x" * 1000},
+        {"model": "t5"},
         {"model": "t5", "speaker_embedding": SPEAKER, "language": "fi"},
         {"model": "t5-voiced"},
         {"model": "t5-voiced", "speaker_embedding": SPEAKER, "voice": "default"},
@@ -55,7 +56,6 @@ def test_what_a_model_can_do_passes(fields: dict[str, Any]) -> None:
         ({"model": "ear"}, "model", {"models": ["bark", "house", "t5", "t5-voiced"]}),
         ({"speaker_embedding": SPEAKER}, "speaker_embedding", {}),
         ({"speaker_file": {"name": "x"}}, "speaker_file", {}),
-        ({"model": "t5"}, "speaker_embedding", {}),
         ({"model": "t5-voiced", "speaker_embedding": SPEAKER, "voice": "ann"}, "voice", {}),
     ],
     ids=str,

@@ -28,13 +28,14 @@ LIBRARIES = {
     "librosa": "Not needed: python-stretch and scipy do its work here.",
     "torchaudio": "Not needed: soundfile and scipy do its work here.",
 }
+NEUTRAL_VOICE = "neutral"  # of SpeechT5: the x-vector of nobody, 512 zeros, as the library's own examples have it
 PRESETS = "speaker_embeddings_path.json"  # Bark's own list of its voices
 
 
 def describe(model: SpeechModel) -> dict[str, Any]:
     """The card's details. Languages are empty where the folder does not tell; what hears has no `voices`.
 
-    `speaker` says that the model takes an x-vector: "required" if it has no voice of its own.
+    `speaker` says that the model takes an x-vector.
     """
     if model.task != SPEAKING:
         return ear_details(model)
@@ -59,8 +60,8 @@ def _speecht5(model: SpeechModel) -> dict[str, Any]:
     voices = sorted(path.stem for path in model.folder.glob("voices/*.safetensors"))
     vocoder = find_vocoder(model)
     config = (json_object(vocoder / "config.json") or {}) if vocoder else {}
-    speaker = "optional" if voices else "required"
-    return {"voices": voices, "speaker": speaker, "sample_rate": _number(config.get("sampling_rate"))}
+    rate = _number(config.get("sampling_rate"))
+    return {"voices": [*voices, NEUTRAL_VOICE], "speaker": True, "sample_rate": rate}
 
 
 def _vits(model: SpeechModel) -> dict[str, Any]:

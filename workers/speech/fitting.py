@@ -41,9 +41,6 @@ def _check_speaker(request: Any, card: Mapping[str, Any]) -> None:
         raise _refused(given[0], f"{request.model} takes no speaker's numbers; choose a `voice`")
     if given and request.voice not in (None, DEFAULT):
         raise _refused("voice", f"{given[0]} says already who speaks")
-    if not given and not card["voices"] and card.get("speaker") == "required":
-        reason = f"{request.model} has no voice of its own: give speaker_embedding (512 numbers) or speaker_file"
-        raise _refused("speaker_embedding", reason)
 
 
 def _refused(field: str, reason: str, **details: Any) -> ValidationFailed:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from transformers import SpeechT5ForTextToSpeech, SpeechT5HifiGan, SpeechT5Tokenizer
 
 from workers.runtime.runner import InputRejected, ModelMissing
-from workers.speech.describing import find_vocoder
+from workers.speech.describing import NEUTRAL_VOICE, find_vocoder
 from workers.speech.model import SpeechModel
 from workers.speech.speakers import NotASpeaker, load_speaker
+from workers.speech.spec import SPEAKER
 from workers.speech.voices.loading import computing, load, load_text, loading
 from workers.speech.voices.voice import Manner, Samples, Spoken, Voice
 
 
 class SpeechT5Voice(Voice):
-    """Voices are files `voices/NAME.safetensors`; the first is its own."""
+    """Voices are files `voices/NAME.safetensors`; the first is its own, and without any the neutral one."""
 
     engine, longest, pause = "SpeechT5ForTextToSpeech", 400, 0.25
 
@@ -29,7 +31,7 @@ class SpeechT5Voice(Voice):
         self.rate = int(self._vocoder.config.sampling_rate)
         self._folder, self._device = model.folder, device
         names = sorted(path.stem for path in model.folder.glob("voices/*.safetensors"))
-        self.voice = str(model.card.get("default_voice") or next(iter(names), "none"))
+        self.voice = str(model.card.get("default_voice") or next(iter(names), NEUTRAL_VOICE))
         self.language = str(model.card["language"]) if "language" in model.card else None
 
     def begin(self, seed: int) -> None:
@@ -54,7 +56,10 @@ class SpeechT5Voice(Voice):
         if manner.speaker is not None:
             return manner.speaker
         name = manner.voice or self.voice
+        path = self._folder / "voices" / f"{name}.safetensors"
+        if name == NEUTRAL_VOICE and not path.exists():
+            return np.zeros(SPEAKER, np.float32)
         try:
-            return load_speaker(self._folder / "voices" / f"{name}.safetensors")
+            return load_speaker(path)
         except NotASpeaker as error:
             raise InputRejected(f"voice: '{name}' is no speaker embedding: {error}.") from error
