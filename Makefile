@@ -7,6 +7,9 @@ BIN := .venv/bin
 # Two processes share the cores in training: waiting threads sleep, and freed memory is kept.
 LEAN := OMP_WAIT_POLICY=passive MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
 
+# The tests of several files run at once, each in a process that computes on one core.
+SHARED := OMP_NUM_THREADS=1
+
 .DEFAULT_GOAL := help
 .PHONY: help run test hostile check format bench house-image-score house-image-train house-avatar-score house-avatar-train \
 	env clean
@@ -18,7 +21,7 @@ run: .venv/.local ## start everything on this machine and draw PROMPT="…" (ONC
 	@exec $(BIN)/python -m services.local --prompt "$(PROMPT)" --port $(PORT) $(if $(ONCE),--once)
 
 test: .venv/.test check ## lint, types, import contracts and all tests that need no GPU
-	@$(BIN)/python -m pytest
+	@$(SHARED) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 hostile: .venv/.test ## the tests of bad input, counted by group
 	@$(BIN)/python -m pytest -q -m hostile
