@@ -18,6 +18,8 @@ NAMES = {
 SESSION = {
     "default_transaction_isolation": "read committed",
     "lock_timeout": "2000",
+    # A process that stands still, or whose network is gone, must not hold rows for as long as TCP keeps hope (hours).
+    "idle_in_transaction_session_timeout": "30000",
     "timezone": "UTC",
     "enable_seqscan": "off",
     "enable_sort": "off",

@@ -116,14 +116,21 @@ def _install_seams(app: FastAPI) -> None:
         away = Unavailable("The database does not answer.", headers={"Retry-After": "2"})
         return problem(away, request_id_of(request))
 
+    async def _busy(request: Request, error: Exception) -> Response:
+        busy = Unavailable("The database is busy; try again.", headers={"Retry-After": "1"})
+        return problem(busy, request_id_of(request))
+
     for kind in (
         asyncpg.PostgresConnectionError,
         asyncpg.InterfaceError,
-        asyncpg.CannotConnectNowError,
+        asyncpg.OperatorInterventionError,  # it shuts down, was killed, or is not up yet
+        asyncpg.InsufficientResourcesError,  # too many connections, a full disk
         OSError,
         TimeoutError,
     ):
         app.add_exception_handler(kind, _away)
+    for kind in (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError):
+        app.add_exception_handler(kind, _busy)
 
 
 def _install_schemas(app: FastAPI, families: dict[str, Family]) -> None:
