@@ -192,7 +192,9 @@ class Executor:
         family = endings[0].held.job.claim.family
 
         def work(db: Connection) -> tuple[list[str | None], list[Claim]]:
-            return [ending.write(db) for ending in endings], self._intake.next(db, family) if go_on else []
+            # The commit of an earlier try may have happened although its answer was lost.
+            states = [ending.write(db) or ending.held.attempt.published(db) for ending in endings]
+            return states, self._intake.next(db, family) if go_on else []
 
         states, following = self._patiently(work)
         self._heartbeat.release([ending.held for ending in endings])
