@@ -18,6 +18,7 @@ from uuid import UUID
 import asyncpg
 
 from shared.errors import AtelierError, Conflict, IdempotencyMismatch, QueueFull, RateLimited, Unavailable
+from shared.failpoints import failpoint
 from shared.usage.quotas import NO_QUOTAS, Booked, Quotas, booked, refusal
 from shared.wall import acting_for
 from shared.webhooks.registry import JobTarget, add_to_jobs
@@ -174,6 +175,8 @@ class Submitter:
         async with acting_for(self._pool, owners) as connection, connection.transaction():
             round_ = _Round(connection, self._limits)
             accepted = await round_.run(batch)
+            failpoint("G1")
+        failpoint("G2")
         if accepted:
             self._on_commit({submission.family for submission in accepted})
         for submission in batch:
