@@ -11,7 +11,7 @@ LEAN := OMP_WAIT_POLICY=passive MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_TH
 SHARED := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test hostile check format bench house-image-score house-image-train house-avatar-score house-avatar-train \
+.PHONY: help run test hostile faults check format bench house-image-score house-image-train house-avatar-score house-avatar-train \
 	env clean
 
 help: ## list the chores
@@ -25,6 +25,11 @@ test: .venv/.test check ## lint, types, import contracts and all tests that need
 
 hostile: .venv/.test ## the tests of bad input, counted by group
 	@$(BIN)/python -m pytest -q -m hostile
+
+faults: .venv/.test ## break everything, often, and write what came of it into docs/faults.md
+	@rm -f build/faults.json
+	@FAULTS=whole FAULTS_REPORT=build/faults.json $(BIN)/python -m pytest -q tests/faults
+	@$(BIN)/python -m tests.faults.figures build/faults.json > docs/faults.md
 
 check: .venv/.test ## lint, types and import contracts
 	$(BIN)/ruff check .

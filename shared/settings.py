@@ -27,6 +27,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared import failpoints
 from shared.accounts.password_rules import password_problem
 from shared.known_secrets import is_known
 from shared.redaction import redact_text
@@ -231,6 +232,8 @@ class Settings(BaseSettings):
         None, description="the only folder that POST /models/import takes models from"
     )
 
+    failpoints: str = Field("", description="for tests of faults only: see shared/failpoints.py")
+
     # Logs
     log_level: str = Field("INFO", validation_alias=AliasChoices("LOG_LEVEL"))
     log_json: bool = True
@@ -268,6 +271,8 @@ class Settings(BaseSettings):
         if self.s3_endpoint_url and self.s3_secret and _is_distant(self.s3_endpoint_url, self.is_exposed):
             _refuse_known("AWS_SECRET_ACCESS_KEY", self.s3_secret.get_secret_value())
         self._check_flower()
+        if self.failpoints:
+            self._check_failpoints()
         if self.enable_auth:
             _check_secret(self.secret_key)
             for name, url in (("DATABASE_URL", self.database_url), ("REDIS_URL", self.redis_url)):
@@ -286,6 +291,19 @@ class Settings(BaseSettings):
             raise ValueError(f"ATELIER_ADMIN_PASSWORD: {problem}")
         if password and self.is_exposed:
             _refuse_known("ATELIER_ADMIN_PASSWORD", password, self.admin_username)
+
+    def _check_failpoints(self) -> None:
+        """Never where somebody could be served: not for accounts, not for other machines, not with their servers."""
+        servers = (self.database_url, self.redis_url)
+        if self.enable_auth or any(_is_distant(url, self.is_exposed) for url in servers):
+            raise ValueError(
+                "ATELIER_FAILPOINTS makes processes fail on purpose; it is refused with ENABLE_AUTH=true, where others "
+                "reach the gateway, and with servers on other machines"
+            )
+        try:
+            failpoints.parse(self.failpoints)
+        except ValueError as error:
+            raise ValueError(f"ATELIER_FAILPOINTS: {error}") from None
 
     def _check_flower(self) -> None:
         if self.flower_auth is None:
@@ -375,10 +393,12 @@ def get_settings() -> Settings:
     if unknown := unknown_names(os.environ):
         raise SystemExit(f"unknown setting: {', '.join(unknown)}")
     try:
-        return Settings()  # type: ignore[call-arg]
+        settings = Settings()  # type: ignore[call-arg]
     except ValidationError as error:
         problems = "; ".join(_in_words(entry) for entry in error.errors(include_url=False, include_input=False))
         raise SystemExit(f"settings: {redact_text(problems)}") from None
+    failpoints.arm(settings.failpoints)
+    return settings
 
 
 def _in_words(error: Mapping[str, Any]) -> str:

@@ -104,10 +104,6 @@ class Platform:
         """The job's status once a step of it is done."""
         return wait_until(lambda: (s := self.status(job_id))["step"] and s, 60, f"steps of {job_id}")
 
-    def running_any(self, jobs: list[str]) -> None:
-        """Return while one of these runs."""
-        wait_until(lambda: any(self.status(job)["status"] == "running" for job in jobs), 30, "a running job")
-
     def _ready(self) -> bool:
         try:
             return self.client.get("/ready").status_code == 200

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 
 from services.coordinator.loop import AWAY, log
 from shared.database import open_database
+from shared.failpoints import failpoint
 from shared.family import Family
 from shared.fleet import ALIVE_SECONDS
 from shared.fleet.reports import slots
@@ -80,6 +81,7 @@ class Dispatcher:
         with self._engine.begin() as connection:
             bells = ring(connection, family, need, unanswered)
         if bells:
+            failpoint("D1")
             try:
                 limit = self._families[family].max_runtime + TIME_LIMIT_MARGIN
                 self._publisher.publish(family, bells, limit)

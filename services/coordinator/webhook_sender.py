@@ -19,6 +19,7 @@ from services.coordinator.loop import AWAY, Loop, log
 from shared.database import open_database
 from shared.egress.client import Answer, Egress
 from shared.egress.errors import BadUrl, EgressError
+from shared.failpoints import failpoint
 from shared.listener import Listener
 from shared.settings import Settings
 from shared.webhooks.events import CHANNEL, PROGRESS_EVENT
@@ -79,6 +80,7 @@ class WebhookSender(Loop):
 
     def _deliver(self, due: Due) -> None:
         outcome = self._try(due)
+        failpoint("H1")
         told = {"event": str(due.event_id), "type": due.type, "try": due.turn, "status": outcome.status}
         try:
             with self._engine.begin() as connection:

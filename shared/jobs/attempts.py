@@ -30,6 +30,8 @@ WHERE {MINE} AND cancel_requested_at IS NULL AND (deadline_at IS NULL OR deadlin
 RETURNING id
 """).bindparams(bindparam("output", type_=JSONB), bindparam("manifest", type_=JSONB))
 
+PUBLISHED = text("SELECT state FROM jobs WHERE id = :id AND result_attempt = :attempt")
+
 STOP = text(f"""
 UPDATE jobs SET state = CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE :state END,
     error = CASE WHEN cancel_requested_at IS NOT NULL THEN NULL ELSE :error END,
@@ -114,6 +116,10 @@ class Attempt:
         size = sum(entry["size"] for entry in manifest)
         values = self._keys() | {"output": output, "manifest": manifest, "bytes": size, "ttl": ttl}
         return connection.execute(PUBLISH, values).one_or_none() is not None
+
+    def published(self, connection: Connection) -> str | None:
+        """The job's state if its result is this attempt's already: a try did it whose answer was lost."""
+        return connection.execute(PUBLISHED, self._keys()).scalar_one_or_none()
 
     def stop(self, connection: Connection, state: str, error: dict[str, Any] | None, ttl: float) -> str | None:
         """T6: end the job for good (a wish to cancel wins); the state it got, None if it is no longer ours."""

@@ -18,12 +18,14 @@ from uuid import UUID
 import asyncpg
 
 from shared.errors import AtelierError, Conflict, IdempotencyMismatch, QueueFull, RateLimited, Unavailable
+from shared.failpoints import failpoint
 from shared.usage.quotas import NO_QUOTAS, Booked, Quotas, booked, refusal
 from shared.wall import acting_for
 from shared.webhooks.registry import JobTarget, add_to_jobs
 
 MAX_BATCH = 256
 OWNER_LOCK, FAMILY_LOCK = 1, 2
+AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 CLAIM_KEYS = """
 INSERT INTO idempotency_keys (owner, key, fingerprint, job_id)
@@ -152,7 +154,7 @@ class Submitter:
                 await self._commit(batch)
             except (asyncpg.DataError, asyncpg.DeadlockDetectedError):
                 await self._one_by_one(batch)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except Exception as error:  # a bug of ours too: whoever waits hears of it
                 self._refuse(batch, error)
 
     async def _one_by_one(self, batch: list[Submission]) -> None:
@@ -160,7 +162,7 @@ class Submitter:
         for submission in batch:
             try:
                 await self._commit([submission])
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except Exception as error:
                 self._refuse([submission], error)
 
     def _refuse(self, batch: list[Submission], error: Exception) -> None:
@@ -173,6 +175,8 @@ class Submitter:
         async with acting_for(self._pool, owners) as connection, connection.transaction():
             round_ = _Round(connection, self._limits)
             accepted = await round_.run(batch)
+            failpoint("G1")
+        failpoint("G2")
         if accepted:
             self._on_commit({submission.family for submission in accepted})
         for submission in batch:
@@ -331,12 +335,15 @@ def _queue_full(family: str, limit: int) -> AtelierError:
     )
 
 
-def _translated(error: Exception) -> AtelierError:
+def _translated(error: Exception) -> Exception:
+    """What the client is to see; an error that nobody expects stays as it is."""
     if isinstance(error, asyncpg.LockNotAvailableError):
         return Conflict("Another request of yours is being accepted; try again.", headers={"Retry-After": "1"})
-    return Unavailable(
-        "The job could not be stored; try again with the same Idempotency-Key.", headers={"Retry-After": "2"}
-    )
+    if isinstance(error, AWAY):
+        return Unavailable(
+            "The job could not be stored; try again with the same Idempotency-Key.", headers={"Retry-After": "2"}
+        )
+    return error
 
 
 def encode_input(value: Any) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import zlib
 from collections.abc import Iterable, Iterator
 
+from shared.failpoints import failpoint
 from shared.storage.interface import StoredObject
 
 
@@ -22,6 +23,7 @@ class Tally:
             self._crc32 = zlib.crc32(chunk, self._crc32)
             self._digest.update(chunk)
             yield chunk
+            failpoint("W5")
 
     def stored(self) -> StoredObject:
         """The object that the chunks so far make."""

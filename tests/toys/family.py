@@ -16,10 +16,17 @@ from workers.families import Registration
 MAX_PICTURE = 2_500_000  # bytes; some chunks, so that a large file is not held in one piece
 MAX_SOUND = 5_000_000  # bytes
 MAX_SECONDS = 60
+Failing = Literal[
+    "", "input", "bug", "memory", "once", "tell",
+    "crash", "crash_once", "segfault", "exit", "hang", "hang_in_c", "hang_with_the_lock", "deaf",
+]  # fmt: skip
 
 
 class ToyInput(JobInput):
-    """`steps` of `step_seconds` each, then `files` of `size` bytes made from `seed`."""
+    """`steps` of `step_seconds` each, then `files` of `size` bytes made from `seed`.
+
+    `marked` files begin with a line that names the job and the attempt; `until` is a file that is waited for.
+    """
 
     steps: int = Field(0, ge=0, le=10_000)
     step_seconds: float = Field(0.0, ge=0, le=600)
@@ -27,7 +34,10 @@ class ToyInput(JobInput):
     size: int = Field(0, ge=0, le=1_000_000_000)
     seed: int = Field(0, ge=0)
     say: str = ""
-    fail: Literal["", "input", "bug", "memory", "once", "crash", "crash_once", "hang", "tell"] = ""
+    marked: bool = False
+    until: str = ""
+    allocate: int = Field(0, ge=0, le=4_000_000_000)
+    fail: Failing = ""
     preview: bool = False
 
 

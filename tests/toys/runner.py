@@ -1,7 +1,11 @@
-"""Runs toys. `crash` kills the child as the kernel's out-of-memory killer would."""
+"""Runs toys. They fail as told: `crash` as the kernel's out-of-memory killer would have it, `segfault` in C, `exit`
+behind Python's back, `hang_in_c` with a living interpreter around it, `hang_with_the_lock` without one; a `deaf` one
+does not look whether it is to stop.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import logging
@@ -10,6 +14,7 @@ import random
 import signal
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -30,16 +35,25 @@ class ToyRunner:
         if request.fail == "tell":
             _tell(request.say)
         _fail(request.fail, again)
+        ballast = bytearray(b"x") * request.allocate  # written to, hence really there
+        while request.until and not Path(request.until).exists():
+            time.sleep(0.02)
+            job.progress(0, request.steps)
         for step in range(request.steps):
             time.sleep(request.step_seconds)
+            if request.fail == "deaf":
+                continue
             job.progress(step + 1, request.steps, lambda: b"\xff\xd8preview")
         if isinstance(request, StampInput):
             job.save("stamp.json", _stamp(request, job), "application/json")
             job.save("copy.bin", job.inputs["picture"].read_bytes(), "application/octet-stream")
         if isinstance(request, ListenInput):
             job.save("sound.json", _heard(job), "application/json")
+        del ballast
+        head = mark(job.id, job.claim.attempt) if request.marked else b""
         for number in range(request.files):
-            job.save(f"file_{number}.bin", content(request.seed + number, request.size), "application/octet-stream")
+            made = head + content(request.seed + number, request.size)
+            job.save(f"file_{number}.bin", made, "application/octet-stream")
         return {"said": request.say, "steps": request.steps, "files": request.files}
 
     def status(self) -> dict[str, Any]:
@@ -52,6 +66,11 @@ class ToyRunner:
 def content(seed: int, size: int) -> bytes:
     """The bytes that a toy makes: the same everywhere for the same seed."""
     return random.Random(seed).randbytes(size)
+
+
+def mark(job_id: str, attempt: int) -> bytes:
+    """The first line of a marked file."""
+    return f"{job_id} {attempt}\n".encode()
 
 
 def _stamp(request: StampInput, job: Job) -> bytes:
@@ -86,5 +105,13 @@ def _fail(kind: str, again: bool) -> None:
         raise OutOfMemory("The device has too little memory for this request.")
     if kind == "crash" or (kind == "crash_once" and not again):
         os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "segfault":
+        ctypes.string_at(0)
+    if kind == "exit":
+        os._exit(7)
     if kind == "hang":
         time.sleep(3600)
+    if kind == "hang_in_c":
+        ctypes.CDLL(None).sleep(3600)
+    if kind == "hang_with_the_lock":
+        ctypes.PyDLL(None).sleep(3600)

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Connection
 
+from shared.failpoints import failpoint
 from shared.jobs.artifacts import ManifestEntry
 from shared.jobs.attempts import Attempt, Backoff
 from shared.logging import get_logger
@@ -41,6 +42,7 @@ class Endings:
 
     def published(self, held: Held, output: dict[str, Any], manifest: list[ManifestEntry]) -> Ending:
         """The job has its result, unless it was cancelled or its deadline passed at the last moment."""
+        failpoint("W6")
         attempt = held.attempt
         rows = [dict(entry) for entry in manifest]
 

@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from structlog.contextvars import bound_contextvars
 
 from shared.events import EventPublisher
+from shared.failpoints import failpoint
 from shared.jobs.artifacts import ManifestEntry
 from shared.jobs.attempts import Attempt
 from shared.jobs.claims import Claim
@@ -162,6 +163,7 @@ class Executor:
         return entry, upload(self._storage, held.job)
 
     def _prepare(self, held: Held, files: ExitStack) -> Prepared:
+        failpoint("W2")
         keep = held.attempt.keep
         return self._running.prepare(held.job, files, lambda size: self._patiently(lambda db: keep(db, size)))
 
@@ -192,9 +194,12 @@ class Executor:
         family = endings[0].held.job.claim.family
 
         def work(db: Connection) -> tuple[list[str | None], list[Claim]]:
-            return [ending.write(db) for ending in endings], self._intake.next(db, family) if go_on else []
+            # The commit of an earlier try may have happened although its answer was lost.
+            states = [ending.write(db) or ending.held.attempt.published(db) for ending in endings]
+            return states, self._intake.next(db, family) if go_on else []
 
         states, following = self._patiently(work)
+        failpoint("W7")
         self._heartbeat.release([ending.held for ending in endings])
         self._events.changed(*(ending.held.job.uuid for ending in endings))
         for ending, state in zip(endings, states, strict=True):

@@ -17,6 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from shared.events import EventPublisher
+from shared.failpoints import failpoint
 from shared.jobs.claims import Claim
 from workers.runtime.runner import JobStopped
 
@@ -107,6 +108,7 @@ class JobContext:
 
     def progress(self, step: int, total: int, preview: Callable[[], bytes] | None = None) -> None:
         """Say that `step` of `total` is done; raises JobStopped if the job must stop."""
+        failpoint("W3")
         now = time.monotonic()
         if step > self._step:  # several at once count as equally long; said again, a step says only that we live
             self._durations.append((now - self._timed_from) / (step - self._step))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import PurePosixPath
 
+from shared.failpoints import failpoint
 from shared.jobs.artifacts import ManifestEntry, attempt_prefix
 from shared.jobs.claims import Claim
 from shared.logging import get_logger
@@ -16,6 +17,7 @@ log = get_logger(__name__)
 
 def upload(storage: Storage, job: JobContext) -> list[ManifestEntry]:
     """Store the job's artifacts, each read back; raises StorageError, and JobStopped if the job must stop."""
+    failpoint("W4")
     if not job.artifacts:
         return []
     job.phase("uploading")

@@ -1,0 +1,77 @@
+"""`python -m tests.faults.figures REPORT`: the table of docs/faults.md, from what a run's experiments wrote down."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+HEAD = """# What was broken, and what came of it
+
+`make faults` runs every experiment of `tests/faults/`, each against two gateways, two coordinators and two workers on
+a Postgres with fsync; leases are 2 s and heartbeats 0.5 s (on a server 60 and 15). After each,
+`tests/faults/history.py` compares what clients were told with what database, storage and webhook receiver hold, and
+counts what breaks a promise. `make test` runs most of it with smaller numbers, and proves by six mutants of the
+product that the judge sees what it should.
+
+*Recovered in*: the longest time from a fault until what it hit went on: where attempts were lost, until their jobs
+were claimed again; else until the next job was completed. The time that a server was away counts, and so do leases.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One experiment: how often it broke something, with how many jobs, and what came of it (seconds).
+
+    `whole` tells the large numbers of `make faults` from the small ones of `make test`.
+    """
+
+    fault: str
+    faults: int
+    jobs: int
+    recovered: float | None
+    violations: int
+    whole: bool
+    on: str
+
+
+def note(report: Path | None, row: Row) -> None:
+    """Add the row to a run's report, if one is kept."""
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        with report.open("a") as file:
+            file.write(json.dumps(asdict(row)) + "\n")
+
+
+def today() -> str:
+    return datetime.now(UTC).date().isoformat()
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as Markdown."""
+    lines = ["| fault | times | jobs | recovered in | violations |", "|---|---|---|---|---|"]
+    for row in rows:
+        recovered = "–" if row.recovered is None else f"{row.recovered:.1f} s"
+        lines.append(f"| {row.fault} | {row.faults} | {row.jobs:,} | {recovered} | {row.violations} |")
+    return "\n".join(lines)
+
+
+def page(rows: list[Row]) -> str:
+    """docs/faults.md."""
+    days = sorted({row.on for row in rows})
+    jobs, violations = sum(row.jobs for row in rows), sum(row.violations for row in rows)
+    numbers = "the large numbers" if all(row.whole for row in rows) else "the small numbers of `make test`"
+    total = (
+        f"Run on {' and '.join(days)} with {numbers}: {len(rows)} experiments, {jobs:,} jobs, {violations} violations."
+    )
+    return f"{HEAD}\n{total}\n\n{table(rows)}\n"
+
+
+def read(report: Path) -> list[Row]:
+    return [Row(**json.loads(line)) for line in report.read_text().splitlines()]
+
+
+if __name__ == "__main__":
+    print(page(read(Path(sys.argv[1]))), end="")

@@ -1,0 +1,126 @@
+"""Postgres that restarts, dies, is away, is full or locked: nothing that was accepted is lost, and the rest is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import psycopg2
+import pytest
+
+from tests.faults.history import History
+from tests.faults.load import Fault, named, seldom, submit, submitting
+from tests.faults.rig import Rig
+from tests.platform import wait_until
+
+Size = Callable[[int, int], int]
+
+
+def restarted(rig: Rig, seconds: float) -> None:
+    rig.postgres.stop()
+    rig.postgres.start()
+
+
+def killed(rig: Rig, seconds: float) -> None:
+    rig.postgres.kill()
+    rig.postgres.start()
+
+
+def away(rig: Rig, seconds: float) -> None:
+    for link in rig.links("postgres"):
+        link.refuse()
+    time.sleep(seconds)
+    for link in rig.links("postgres"):
+        link.open()
+
+
+def half_open(rig: Rig, seconds: float) -> None:
+    """For one worker and one gateway only."""
+    links = [rig.link(name, "postgres") for name in ("worker-1", "gateway-1")]
+    for link in links:
+        link.swallow()
+    time.sleep(seconds)
+    for link in links:
+        link.open()
+
+
+def out_of_connections(rig: Rig, seconds: float) -> None:
+    """All connections are taken by somebody else; those that the platform has are ended."""
+    with ExitStack() as taken:
+        with rig.postgres.cursor() as cursor:
+            cursor.execute("SELECT current_setting('max_connections')::int")
+            most = cursor.fetchone()[0]
+            for _ in range(2):
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'atelier%%'"
+                )
+                for _ in range(most):
+                    try:
+                        taken.callback(psycopg2.connect(rig.postgres.url).close)
+                    except psycopg2.OperationalError:
+                        break
+        time.sleep(seconds)
+
+
+def locked(rig: Rig, seconds: float) -> None:
+    with rig.postgres.cursor() as cursor:
+        cursor.execute("BEGIN; LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
+        time.sleep(seconds)
+        cursor.execute("COMMIT")
+
+
+FAULTS = [killed, out_of_connections, locked, *seldom(restarted, away, half_open)]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=named)
+def test_postgres_is(fault: Fault, rig: Rig, history: History, size: Size) -> None:
+    """Postgres fails for a while"""
+    history.excused = {503}
+    with submitting(history, size(8, 60)):
+        wait_until(lambda: "completed" in history.states().values(), 180, "a first result")
+        for _ in range(size(1, 3)):
+            rig.broke()
+            fault(rig, size(3, 30))
+    history.ended()
+    assert set(history.states().values()) == {"completed"}
+    history.verify()
+
+
+@pytest.mark.whole
+def test_postgres_is_killed_ten_times_under_load(rig: Rig, history: History) -> None:
+    """kill -9 of Postgres, ten times under load"""
+    history.excused = {503}
+    with submitting(history, 200, pause=0.1):
+        for _ in range(10):
+            time.sleep(3)
+            rig.broke()
+            killed(rig, 0)
+    history.ended()
+    assert set(history.states().values()) == {"completed"}
+    history.verify()
+
+
+def test_the_answer_to_a_published_result_is_lost(rig: Rig, history: History) -> None:
+    """The connection ends between the commit of a result and its answer"""
+    rig["worker-2"].kill()
+    link = rig.link("worker-1", "postgres")
+    link.lose_the_answer_to(b"COMMIT", after=b"SET state = 'completed'")
+    rig.broke()
+    submit(history, 1)
+    wait_until(link.lost.is_set, 180, "a lost answer")
+    history.ended()
+    history.client().result(history.jobs[0])
+    history.verify()
+
+
+def test_the_answer_to_an_accepted_job_is_lost(rig: Rig, history: History) -> None:
+    """The connection ends between the commit of a submit and its answer"""
+    history.excused = {503}
+    link = rig.link("gateway-1", "postgres")
+    link.lose_the_answer_to(b"COMMIT")
+    rig.broke()
+    submit(history, 4)
+    wait_until(link.lost.is_set, 180, "a lost answer")
+    history.ended()
+    history.verify()

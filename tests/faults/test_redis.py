@@ -1,0 +1,138 @@
+"""Redis that dies, forgets, freezes, is full, lies: it holds nothing that matters, so jobs are late at the worst."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import redis
+
+from tests.faults.history import History
+from tests.faults.load import Fault, named, seldom, submit, submitting
+from tests.faults.rig import Rig
+from tests.faults.scenarios import QUEUE, ring
+from tests.platform import wait_until
+
+Size = Callable[[int, int], int]
+
+
+@contextmanager
+def asked(rig: Rig) -> Iterator[redis.Redis]:
+    """A connection past all links."""
+    with redis.Redis.from_url(rig.redis.url) as client:
+        yield client
+
+
+def killed(rig: Rig, seconds: float) -> None:
+    rig.redis.kill()
+    time.sleep(seconds)
+    rig.redis.start()
+
+
+def wiped(rig: Rig, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    with asked(rig) as client:
+        while time.monotonic() < until:
+            client.flushall()
+            time.sleep(0.2)
+
+
+def frozen(rig: Rig, seconds: float) -> None:
+    with rig.redis.frozen():
+        time.sleep(seconds)
+
+
+def half_open(rig: Rig, seconds: float) -> None:
+    for link in rig.links("redis"):
+        link.swallow()
+    time.sleep(seconds)
+    for link in rig.links("redis"):
+        link.open()
+
+
+def reset(rig: Rig, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for link in rig.links("redis"):
+            link.reset()
+        time.sleep(0.2)
+
+
+def slow(rig: Rig, seconds: float) -> None:
+    for link in rig.links("redis"):
+        link.slow(latency=0.1)
+    time.sleep(seconds)
+    for link in rig.links("redis"):
+        link.open()
+
+
+def full(rig: Rig, seconds: float) -> None:
+    with asked(rig) as client:
+        client.config_set("maxmemory", 1)
+        try:
+            time.sleep(seconds)
+        finally:
+            client.config_set("maxmemory", 0)
+
+
+def locked(rig: Rig, seconds: float) -> None:
+    """The password changed, and everybody must come again."""
+    with asked(rig) as client:
+        password = client.config_get("requirepass")["requirepass"]
+        client.config_set("requirepass", uuid.uuid4().hex)
+        try:
+            client.client_kill_filter(_type="normal", skipme=True)
+            client.client_kill_filter(_type="pubsub", skipme=True)
+            time.sleep(seconds)
+        finally:
+            client.config_set("requirepass", password)
+
+
+FAULTS = [killed, wiped, frozen, full, *seldom(half_open, reset, slow, locked)]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=named)
+def test_redis_is(fault: Fault, rig: Rig, history: History, size: Size) -> None:
+    """Redis fails for a while"""
+    with submitting(history, size(8, 60)):
+        wait_until(lambda: "completed" in history.states().values(), 180, "a first result")
+        rig.broke()
+        fault(rig, size(2, 30))
+    history.ended()
+    assert set(history.states().values()) == {"completed"}
+    history.verify()
+
+
+GARBAGE = [
+    b"",
+    b"garbage",
+    b"\xff\xfe\x00",
+    b"[]",
+    b"{}",
+    json.dumps({"body": "e30=", "headers": {}, "properties": {}}).encode(),
+]
+
+
+def test_doorbells_that_nobody_rang(rig: Rig, history: History, size: Size) -> None:
+    """Doorbells forged, doubled, reordered, for other families' queues and for jobs that ended, and pure garbage"""
+    jobs = submit(history, size(6, 60), steps=8)
+    rig.broke()
+    for job in reversed(jobs):
+        ring(history, job, times=3)
+    for nonsense in (str(uuid.uuid4()), "", "no id", "x" * 100_000):
+        ring(history, nonsense)
+    wait_until(lambda: "completed" in history.states().values(), 180, "a first result")
+    ring(history, jobs[0], times=3)
+    with asked(rig) as client:
+        for garbage in GARBAGE:
+            client.rpush(QUEUE, garbage)
+    submit(history, size(4, 40))
+    history.ended()
+    with asked(rig) as client:  # each piece of garbage ends a worker, which is started again
+        wait_until(lambda: rig.supervise() or not client.llen(QUEUE), 180, "the end of the garbage")
+    assert set(history.states().values()) == {"completed"}
+    history.verify()

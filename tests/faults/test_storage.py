@@ -1,0 +1,94 @@
+"""An object store that refuses, crawls, and loses connections in the middle of uploads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.faults.history import History
+from tests.faults.load import Fault, named, seldom, submit, submitting
+from tests.faults.proxy import Network
+from tests.faults.rig import Rig
+from tests.faults.servers import S3, Postgres, Receiver, Redis
+from tests.platform import wait_until
+from tests.storage.swift_server import program
+
+Size = Callable[[int, int], int]
+REFUSAL = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+LARGE = 9_000_000  # bytes; more than one part of an upload
+
+pytestmark = pytest.mark.s3
+
+
+@pytest.fixture(scope="module")
+def whole_rig(
+    tmp_path_factory: pytest.TempPathFactory, network: Network, postgres: Postgres, redis: Redis, receiver: Receiver
+) -> Iterator[Rig]:
+    """One of each process, on an S3-protocol server; in the place of the large rig."""
+    if not program("swift-proxy-server"):
+        pytest.skip("OpenStack Swift is not installed: pip install -e .[test]")
+    s3 = S3(tmp_path_factory.mktemp("s3"))
+    folder = tmp_path_factory.mktemp("rig-on-s3")
+    rig = Rig(folder, network, postgres.database("faults_on_s3"), redis.database(1), receiver, s3, each=1)
+    try:
+        rig.start()
+        rig.register_receiver()
+        yield rig
+    finally:
+        rig.close()
+        s3.stop()
+
+
+def refuses(rig: Rig, seconds: float) -> None:
+    rig.link("worker-1", "s3").answer_all(REFUSAL)
+    time.sleep(seconds)
+    rig.link("worker-1", "s3").open()
+
+
+def is_slow(rig: Rig, seconds: float) -> None:
+    rig.link("worker-1", "s3").slow(latency=0.2, rate=200_000)
+    time.sleep(seconds)
+    rig.link("worker-1", "s3").open()
+
+
+def is_away(rig: Rig, seconds: float) -> None:
+    rig.link("worker-1", "s3").refuse()
+    time.sleep(seconds)
+    rig.link("worker-1", "s3").open()
+
+
+def loses_connections(rig: Rig, seconds: float) -> None:
+    rig.link("worker-1", "s3").cut_after(20_000)
+    rig.link("worker-1", "s3").reset()
+    time.sleep(seconds)
+    rig.link("worker-1", "s3").open()
+
+
+FAULTS = [refuses, *seldom(is_slow, is_away, loses_connections)]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=named)
+def test_the_store(fault: Fault, rig: Rig, history: History, size: Size) -> None:
+    """The object store fails a worker for a while"""
+    with submitting(history, size(5, 40)):
+        wait_until(lambda: "completed" in history.states().values(), 180, "a first result")
+        rig.broke()
+        fault(rig, size(2, 15))
+    history.ended()
+    assert set(history.states().values()) == {"completed"}
+    history.client().result(history.jobs[-1])
+    history.verify()
+
+
+def test_a_worker_is_killed_in_the_middle_of_an_upload_in_parts(rig: Rig, history: History) -> None:
+    """kill -9 in the middle of an upload in parts"""
+    rig.start("worker-1", failpoints="W5=kill@2")
+    submit(history, 1, files=2, size=LARGE)
+    wait_until(lambda: rig.passages("W5"), 180, "the kill")
+    rig.faults += rig.passages("W5")
+    rig.start("worker-1")
+    history.ended()
+    history.client().result(history.jobs[0])
+    history.verify()

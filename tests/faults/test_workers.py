@@ -1,0 +1,226 @@
+"""Workers that die, stop, hang, and are sent away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+from celery import Celery
+
+from tests.faults.history import History
+from tests.faults.load import breaking, submit, submitting
+from tests.faults.rig import Rig
+from tests.platform import TERMINAL, wait_until
+
+LEASE = 2.0
+Size = Callable[[int, int], int]
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        ("W2", "W6"),
+        ("W5", "W7"),
+        pytest.param(("W1", "W3"), marks=pytest.mark.whole),
+        pytest.param(("W4", "W6"), marks=pytest.mark.whole),
+    ],
+    ids=" and ".join,
+)
+def test_killed_at(places: tuple[str, str], rig: Rig, history: History, size: Size) -> None:
+    """Each worker's child is killed at its third passage of a place"""
+    for worker, place in zip(("worker-1", "worker-2"), places, strict=True):
+        rig.start(worker, failpoints=f"{place}=kill@3")
+    submit(history, size(8, 40))
+    history.ended()
+    rig.faults += [at for place in places for at in rig.passages(place)]
+    assert rig.faults
+    assert set(history.states().values()) == {"completed"}
+    history.client().result(history.jobs[0])
+    history.verify()
+
+
+def test_an_unexpected_error_at_every_place(rig: Rig, history: History, size: Size) -> None:
+    """An error that nobody expects, once at each place of both workers"""
+    places = [f"W{number}=raise@{passage}" for number, passage in enumerate((2, 2, 7, 2, 5, 3, 2), start=1)]
+    rig.start("worker-1", "worker-2", failpoints=",".join(places))
+    submit(history, size(20, 100))
+    history.ended()
+    rig.faults += [at for number in range(1, 8) for at in rig.passages(f"W{number}")]
+    assert rig.passages("W7")
+    assert set(history.states().values()) == {"completed"}
+    history.verify()
+
+
+def test_killed_by_chance(rig: Rig, history: History, size: Size) -> None:
+    """kill -9, by chance, of a worker's child, its parent, or both"""
+    workers = rig.members("worker")
+
+    def child() -> None:
+        os.kill(workers[0].child().pid, signal.SIGKILL)
+
+    def parent() -> None:
+        workers[1].signal(signal.SIGKILL)
+        wait_until(lambda: workers[1].has_ended, 180, "a parent's end")
+
+    def machine() -> None:
+        workers[1].signal(signal.SIGKILL, group=True)
+        wait_until(lambda: workers[1].has_ended, 180, "a worker's end")
+
+    with submitting(history, size(12, 300)):
+        breaking(history, [child, parent, machine], size(3, 40), pause=size(1, 3), seed=time.time_ns())
+    history.ended()
+    assert set(history.states().values()) == {"completed"}
+    history.verify()
+
+
+@pytest.mark.whole
+def test_stopped_for_three_leases(rig: Rig, history: History, size: Size) -> None:
+    """SIGSTOP of a worker and its child for three leases"""
+    jobs = submit(history, size(8, 40), steps=10)
+    wait_until(lambda: _held(rig, "worker-1", jobs), 180, "a job at worker-1")
+    rig.broke()
+    with rig["worker-1"].stopped():
+        stopped_at = time.monotonic()
+        wait_until(lambda: time.monotonic() > stopped_at + 3 * LEASE, 180, "three leases")
+        wait_until(lambda: not _held(rig, "worker-1", jobs), 180, "its job taken away")
+    history.ended()
+    assert set(history.states().values()) == {"completed"}
+    history.verify()
+
+
+def test_poison_among_good_jobs(rig: Rig, history: History, size: Size) -> None:
+    """Segfaults, os._exit, SIGKILL, a hung C call with and without a living interpreter, among good jobs"""
+    allowed = {"ATELIER_MAX_CRASHES": "2", "ATELIER_STALL_SECONDS": "4"}
+    rig.start("worker-1", "worker-2", "coordinator-1", "coordinator-2", **allowed)
+    good = submit(history, size(6, 50))
+    poison = [
+        submit(history, 1, fail=fail)[0] for fail in ("segfault", "exit", "crash", "hang_in_c", "hang_with_the_lock")
+    ]
+    rig.broke()
+    good += submit(history, size(6, 50))
+    history.ended()
+    states, client = history.states(), history.client()
+    assert {states[job] for job in good} == {"completed"}
+    for job in poison:
+        told = client.status(job)
+        assert (told["status"], told["error"]["code"], told["attempt"]) == ("failed", "worker_lost", 2)
+    history.verify()
+
+
+def test_a_job_that_crashes_once_completes(rig: Rig, history: History) -> None:
+    """A job that kills its worker's child at the first try"""
+    rig.broke()
+    [job] = submit(history, 1, fail="crash_once")
+    history.ended()
+    assert history.client().status(job)["attempt"] == 2
+    history.verify()
+
+
+def test_sigterm_drains(rig: Rig, history: History, size: Size) -> None:
+    """SIGTERM to a worker: it finishes what fits the grace period, and hands back the rest"""
+    rig["worker-2"].kill()
+    [short] = submit(history, 1, steps=10, step_seconds=0.1)
+    _steps(history, short)
+    rig.broke()
+    assert rig["worker-1"].terminate() == 0
+    assert history.states()[short] == "completed"
+
+    rig.start("worker-1")
+    [long] = submit(history, 1, steps=200, step_seconds=0.1)
+    waiting = submit(history, size(4, 200))
+    _steps(history, long)
+    rig.broke()
+    rig["worker-1"].terminate()
+    assert history.states()[long] == "queued"
+    counted = "SELECT failures, crashes, drains FROM jobs WHERE id = %s"
+    assert rig.postgres.rows(counted, long) == [(0, 0, 1)]
+    rig.start("worker-1", "worker-2")
+    _steps(history, long)
+    assert history.client().cancel(long) == 202
+    history.ended()
+    assert {history.states()[job] for job in waiting} == {"completed"}
+    history.verify()
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("how", ["twice", "to the group"])
+def test_an_impatient_sigterm(how: str, rig: Rig, history: History) -> None:
+    """SIGTERM to a worker"""
+    jobs = submit(history, 200)
+    wait_until(lambda: _held(rig, "worker-1", jobs), 180, "a job at worker-1")
+    rig.broke()
+    rig["worker-1"].signal(signal.SIGTERM, group=how == "to the group")
+    if how == "twice":
+        rig["worker-1"].signal(signal.SIGTERM)
+    rig["worker-1"].ended()
+    rig.start("worker-1")
+    history.ended()
+    assert set(history.states().values()) == {"completed"}
+    history.verify()
+
+
+def test_cancels_by_the_dozen(rig: Rig, history: History, size: Size) -> None:
+    """Cancels at every moment of a job's life, while children are killed"""
+    client = history.client()
+    with submitting(history, size(16, 200), pause=0.01):
+        answers = []
+        for number in range(size(8, 100)):
+            wait_until(lambda number=number: len(history.jobs) > 2 * number, 180, "a job to cancel")
+            answers.append(client.cancel(history.jobs[2 * number]))
+            if number % 8 == 4:
+                rig.broke()
+                os.kill(rig["worker-1"].child().pid, signal.SIGKILL)
+    history.ended()
+    assert {200, 202, 409} >= set(answers)
+    assert {"completed", "cancelled"} == set(history.states().values())
+    history.verify()
+
+
+@pytest.mark.whole
+def test_a_runner_that_does_not_listen(rig: Rig, history: History) -> None:
+    """A cancelled job whose runner does not look: its process is ended after half a minute"""
+    [deaf] = submit(history, 1, fail="deaf", steps=600, step_seconds=0.1)
+    wait_until(lambda: history.states()[deaf] == "running", 180, "the deaf job to run")
+    rig.broke()
+    assert history.client().cancel(deaf) == 202
+    history.ended()
+    history.verify()
+
+
+def test_a_deaf_worker_ends_itself(rig: Rig, history: History) -> None:
+    """A worker that no longer listens to Redis"""
+    rig["worker-2"].kill()
+    rig.start("worker-1", ATELIER_DEAF_SECONDS="1")
+    worker = rig["worker-1"]
+    with Celery(broker=rig.redis.url) as celery:
+        # A broadcast that comes before the worker subscribed is heard by nobody.
+        wait_until(lambda: celery.control.cancel_consumer("atelier.toy", reply=True), 180, "the worker's answer")
+    rig.broke()
+    submit(history, 1)
+
+    def ended() -> bool:
+        # The read that was under way when it was told may still bring it one doorbell: then another is rung.
+        if history.states()[history.jobs[-1]] in TERMINAL:
+            submit(history, 1)
+        return worker.has_ended
+
+    wait_until(ended, 180, "the worker's own end")
+    assert worker.exit_code == 1
+    assert "hears no doorbells" in worker.said()
+    rig.start("worker-1")
+    history.ended()
+    history.verify()
+
+
+def _held(rig: Rig, name: str, jobs: list[str]) -> bool:
+    held = "SELECT 1 FROM jobs WHERE state = 'running' AND lease_owner LIKE %s AND id = ANY(%s::uuid[])"
+    return bool(rig.postgres.rows(held, f"%-{rig[name].pid}/%", jobs))
+
+
+def _steps(history: History, job: str) -> None:
+    """Return while it runs and has told a step."""
+    client = history.client()
+    wait_until(lambda: (told := client.status(job))["status"] == "running" and told["step"], 180, f"steps of {job}")
