@@ -35,7 +35,10 @@ def whole_rig(
     try:
         rig.start()
         rig.register_receiver()
-        yield rig
+        with pytest.MonkeyPatch.context() as patch:  # the judge looks into the store as well
+            for name in (name for name in s3.environment if name.startswith("AWS_")):
+                patch.setenv(name, s3.environment[name])
+            yield rig
     finally:
         rig.close()
         s3.stop()
