@@ -120,13 +120,14 @@ def speak(
 
 
 def phonemes(text: str, voice: str = "en-us") -> str:
-    """How `voice` would say it, in the International Phonetic Alphabet, clauses parted by spaces. Raises UnknownVoice."""
+    """How `voice` would say it, in the International Phonetic Alphabet. Raises UnknownVoice."""
     clauses = []
     with _LOCK:
         library = _library()
         _choose(library, voice)
-        rest = ctypes.c_void_p(ctypes.cast(ctypes.c_char_p(said := text.encode() + b"\0"), ctypes.c_void_p).value)
-        while rest.value and said:
+        said = ctypes.create_string_buffer(text.encode())
+        rest = ctypes.cast(said, ctypes.c_void_p)  # moved on by a clause a call, then null
+        while rest.value:
             clauses.append(library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, _IPA).decode())
     return " ".join(clauses)
 
@@ -174,7 +175,7 @@ def _files(library: ctypes.CDLL) -> dict[str, str]:
 def _listed(library: ctypes.CDLL, language: bytes | None) -> list[tuple[Voice, str]]:
     wanted = ctypes.byref(_VoiceRecord(languages=language)) if language else None
     found = library.espeak_ListVoices(wanted)
-    listed = []
+    listed: list[tuple[Voice, str]] = []
     while found[len(listed)]:
         record = found[len(listed)].contents
         code, file = record.languages[1:].decode(), record.identifier.decode()

@@ -1,0 +1,193 @@
+"""What the ear hears in training and what it should answer: spoken windows, spoilt in many ways, and their tokens."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.signal import fftconvolve
+from torch import Tensor
+from transformers import WhisperTokenizer
+
+from workers.speech.house import networks
+from workers.speech.house.corpus import Corpus
+from workers.speech.house.features import BANDS, HOP
+from workers.speech.house.networks import LONGEST, PLACES, RATE, TICK, WINDOW
+
+IGNORED = -100  # a label that costs nothing
+SAMPLES = WINDOW * RATE
+SORTED = 16  # batches of equal length are cut from so many batches' worth of windows
+SHARES = {"two sentences": 0.2, "silence": 0.06, "cut": 0.5, "timestamps": 0.5, "prompt": 0.15, "translate": 0.1}
+SPOILT = {"noise": 0.6, "room": 0.15, "tone": 0.5, "telephone": 0.05, "stretched": 0.4, "masked": 0.5}
+FADED = 0.03  # share of the decoder's tokens that are replaced by others, so that it listens
+
+
+@dataclass(slots=True)
+class Spoken:
+    """One window: its samples within ±1, the sentences that are whole in it, and where one begins that is not."""
+
+    wave: NDArray[np.float32]
+    sentences: list[tuple[float, float, str, str]]  # start and end in seconds, text, sounds
+    cut: float | None = None
+
+
+@dataclass(slots=True)
+class Lessons:
+    """A batch: waves [B, N], band gains [B, 80], decoder tokens and labels [B, T], sounds of each window."""
+
+    waves: Tensor
+    gains: Tensor
+    tokens: Tensor
+    labels: Tensor
+    sounds: list[str]
+
+
+class Teacher:
+    """Makes lessons from a corpus; `share` of `shares` teachers with one seed give parts of the same batches."""
+
+    def __init__(self, corpus: Corpus, tokenizer: WhisperTokenizer, batch: int, seed: int, share: int, shares: int):
+        self.corpus, self.tokenizer, self.batch, self.share, self.shares = corpus, tokenizer, batch, share, shares
+        self.rng = random.Random(f"{seed} order")  # the same for all teachers
+        self.own = random.Random(f"{seed} {share}")
+        self.noise = np.random.default_rng([seed, share])
+        self.ids: dict[str, int] = {token: tokenizer.convert_tokens_to_ids(token) for token in networks.SPECIAL}
+        self.first_tick: int = tokenizer.convert_tokens_to_ids("<|0.00|>")
+
+    def sentences(self) -> Iterator[Lessons]:
+        """Windows of one sentence or two, no longer than they must be."""
+        while True:
+            count = self.batch * SORTED
+            picks = [[self._pick() for _ in range(self._two())] for _ in range(count)]
+            picks.sort(key=lambda some: sum(self.corpus.length(which) for which in some))
+            groups = [picks[i : i + self.batch] for i in range(0, count, self.batch)]
+            self.rng.shuffle(groups)
+            for group in groups:
+                yield self._lessons([self._short(some) for some in group[self.share :: self.shares]])
+
+    def windows(self) -> Iterator[Lessons]:
+        """Whole windows, as the ear meets them in use."""
+        while True:
+            yield self._lessons([self._whole() for _ in range(self.batch // self.shares)])
+
+    def _pick(self) -> int:
+        return self.rng.randrange(len(self.corpus))
+
+    def _two(self) -> int:
+        return 2 if self.rng.random() < SHARES["two sentences"] else 1
+
+    def _voice(self, which: int) -> NDArray[np.float32]:
+        wave = self.corpus.wave(which)
+        if self.own.random() < SPOILT["stretched"]:
+            length = round(len(wave) * self.own.uniform(0.9, 1.12))
+            wave = np.interp(np.linspace(0, len(wave) - 1, length), np.arange(len(wave)), wave).astype(np.float32)
+        return wave * np.float32(10 ** self.own.uniform(-0.8, 0.1))
+
+    def _pause(self, mean: float) -> int:
+        return round(RATE * min(self.own.expovariate(1 / mean), 4 * mean))
+
+    def _short(self, picks: list[int]) -> Spoken:
+        parts, sentences, at = [np.zeros(self._pause(0.05), np.float32)], [], 0
+        for which in picks:
+            at = sum(map(len, parts))
+            parts += [self._voice(which), np.zeros(self._pause(0.1), np.float32)]
+            end = at + len(parts[-2])
+            sentences.append((at / RATE, end / RATE, self.corpus.texts[which], self.corpus.sounds[which]))
+        return Spoken(np.concatenate(parts)[:SAMPLES], [s for s in sentences if s[1] <= WINDOW])
+
+    def _whole(self) -> Spoken:
+        spoken = Spoken(np.zeros(SAMPLES, np.float32), [])
+        if self.own.random() < SHARES["silence"]:
+            return spoken
+        at, wanted = self._pause(0.4), self.own.choice([1, 1, 1, 2, 3, 9, 9])
+        for _ in range(wanted):
+            which = self.own.randrange(len(self.corpus))
+            wave = self._voice(which)
+            end = at + len(wave)
+            if end > SAMPLES:
+                if spoken.sentences and at < SAMPLES and self.own.random() < SHARES["cut"]:
+                    spoken.wave[at:] = wave[: SAMPLES - at]
+                    spoken.cut = at / RATE
+                break
+            spoken.wave[at:end] = wave
+            spoken.sentences.append((at / RATE, end / RATE, self.corpus.texts[which], self.corpus.sounds[which]))
+            at = end + self._pause(0.5) + RATE // 10
+        return spoken
+
+    def _lessons(self, heard: list[Spoken]) -> Lessons:
+        longest = -(-max(len(spoken.wave) for spoken in heard) // (2 * HOP)) * 2 * HOP
+        waves = np.zeros((len(heard), longest), np.float32)
+        for row, spoken in zip(waves, heard, strict=True):
+            row[: len(spoken.wave)] = self._spoil(spoken.wave)
+        answers = [self._answer(spoken) for spoken in heard]
+        width = max(len(tokens) for tokens, _ in answers)
+        tokens = torch.full((len(heard), width), self.ids[networks.END])
+        labels = torch.full((len(heard), width), IGNORED)
+        for row, (given, wanted) in enumerate(answers):
+            tokens[row, : len(given)] = torch.tensor(given)
+            labels[row, : len(wanted)] = torch.tensor(wanted)
+        gains = torch.from_numpy(np.stack([self._tone() for _ in heard])).float()
+        sounds = ["".join(s[3] for s in spoken.sentences) for spoken in heard]
+        return Lessons(torch.from_numpy(waves), gains, tokens, labels, sounds)
+
+    def _spoil(self, wave: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A room's echo, and noise of some colour 5 to 35 dB below the voice."""
+        if self.own.random() < SPOILT["room"]:
+            size = round(RATE * self.own.uniform(0.05, 0.3))
+            echo = self.noise.standard_normal(size) * np.exp(-np.linspace(0, 7, size)) * self.own.uniform(0.02, 0.15)
+            echo[0] = 1.0
+            wave = fftconvolve(wave, echo)[: len(wave)].astype(np.float32)
+        if self.own.random() < SPOILT["noise"]:
+            level = np.sqrt(np.mean(np.square(wave))) or self.own.uniform(0.001, 0.05)
+            wave = wave + self._coloured(len(wave)) * np.float32(level * 10 ** -self.own.uniform(0.25, 1.75))
+        return wave
+
+    def _coloured(self, length: int) -> NDArray[np.float32]:
+        """Noise of unit power whose spectrum falls as some power of the frequency."""
+        spectrum = np.fft.rfft(self.noise.standard_normal(length))
+        spectrum *= np.maximum(np.arange(len(spectrum)), 1 + length / 400) ** -self.own.uniform(0.0, 1.2)
+        noise = np.fft.irfft(spectrum, length)
+        return (noise / noise.std()).astype(np.float32)
+
+    def _tone(self) -> NDArray[np.float64]:
+        """How a microphone colours the bands, in powers of ten."""
+        gains = np.zeros(BANDS)
+        if self.own.random() < SPOILT["tone"]:
+            gains += np.interp(np.linspace(0, 5, BANDS), np.arange(6), self.noise.normal(0, 0.4, 6))
+        if self.own.random() < SPOILT["telephone"]:
+            gains[:8] -= 3
+            gains[-20:] -= 3
+        return gains
+
+    def _answer(self, spoken: Spoken) -> tuple[list[int], list[int]]:
+        """The decoder's tokens and, for each, the token that should follow."""
+        ids, ticks = self.ids, spoken.cut is not None or self.own.random() < SHARES["timestamps"]
+        task = networks.TRANSLATE if self.own.random() < SHARES["translate"] else networks.TRANSCRIBE
+        text: list[int] = []
+        for start, end, sentence, _ in spoken.sentences:
+            words = self.tokenizer.encode(" " + sentence, add_special_tokens=False)
+            text += [self._tick(start), *words, self._tick(end)] if ticks else words
+        if ticks and not spoken.sentences:
+            text = [self.first_tick]
+        if spoken.cut is not None:
+            text.append(self._tick(spoken.cut))
+        before = self._prompt() if self.own.random() < SHARES["prompt"] else []
+        head = [ids[networks.START], ids[networks.ENGLISH], ids[task]]
+        head += [] if ticks else [ids[networks.NO_TIMESTAMPS]]
+        said = ids[networks.ENGLISH if spoken.sentences else networks.NO_SPEECH]
+        labels = [IGNORED] * len(before) + [said] + [IGNORED] * (len(head) - 2) + text + [ids[networks.END]]
+        given = [self.own.randrange(ids[networks.END]) if self._fades(token) else token for token in text]
+        return (before + head + given)[:LONGEST], labels[:LONGEST]
+
+    def _fades(self, token: int) -> bool:
+        return token < self.ids[networks.END] and self.own.random() < FADED
+
+    def _tick(self, seconds: float) -> int:
+        return self.first_tick + min(round(seconds / TICK), PLACES)
+
+    def _prompt(self) -> list[int]:
+        said = " ".join(self.own.choice(self.corpus.texts) for _ in range(self.own.randint(1, 10)))
+        return [self.ids[networks.PREVIOUS], *self.tokenizer.encode(" " + said, add_special_tokens=False)[-79:]]
