@@ -8,6 +8,7 @@ AtelierError
 ├── NotFound              404 not_found
 ├── MethodNotAllowed      405 method_not_allowed
 ├── NotAcceptable         406 not_acceptable
+├── RequestTimedOut       408 request_timeout
 ├── Conflict              409 conflict
 │   ├── JobNotFinished    409 job_not_finished
 │   ├── JobFailed         409 job_failed
@@ -21,9 +22,10 @@ AtelierError
 ├── RateLimited           429 too_many_jobs
 │   └── QuotaExceeded     429 quota_exceeded
 ├── ChecksumMismatch      460 checksum_mismatch
-└── Unavailable           503 unavailable
-    ├── QueueFull         503 queue_full
-    └── ModelUnavailable  503 model_unavailable
+├── Unavailable           503 unavailable
+│   ├── QueueFull         503 queue_full
+│   └── ModelUnavailable  503 model_unavailable
+└── TimedOut              504 timeout
 """
 
 from __future__ import annotations
@@ -84,6 +86,12 @@ class MethodNotAllowed(AtelierError):
 
 class NotAcceptable(AtelierError):
     status, code = 406, "not_acceptable"
+
+
+class RequestTimedOut(AtelierError):
+    """The request itself did not arrive in time."""
+
+    status, code = 408, "request_timeout"
 
 
 class Conflict(AtelierError):
@@ -162,3 +170,9 @@ class ModelUnavailable(Unavailable):
     """No usable weights, or no live worker that serves them."""
 
     code = "model_unavailable"
+
+
+class TimedOut(AtelierError):
+    """The job was not done within the time that its request allowed."""
+
+    status, code = 504, "timeout"

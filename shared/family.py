@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.errors import AtelierError, ValidationFailed
 from shared.webhooks.events import EventName
 
 MAX_SEED = 2**63 - 1
@@ -96,13 +98,50 @@ class ModelRef:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A file of a model; `name` is relative to its folder, `size` in bytes, `sha256` in hex (None: not known yet)."""
+
+    name: str
+    size: int
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a worker found on its disk and can serve."""
+    """What a worker found on its disk and can serve. What is not known is None.
+
+    `source` is house, folder, huggingface, url or import; `revision` the commit of a `repository`; `parameters` a
+    count; `memory_bytes` what the weights take once loaded; `settings` what the model was given to run with.
+    """
 
     kind: str
     name: str
     title: str
     details: Mapping[str, Any] = field(default_factory=dict)
+    task: str | None = None
+    source: str = "folder"
+    repository: str | None = None
+    revision: str | None = None
+    files: tuple[ModelFile, ...] = ()
+    licence: str | None = None
+    parameters: int | None = None
+    dtype: str | None = None
+    memory_bytes: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def unknown_model(ref: ModelRef, available: Sequence[str]) -> AtelierError:
+    """What a name that is not in the catalog is answered with, unless the operation has words of its own."""
+    what = "LoRA" if ref.kind == "adapter" else "model"
+    return ValidationFailed(f"Unknown {what}.", field=ref.field, details={"available": list(available)})
+
+
+PATH_PART = re.compile(r"\{(\w+)\}")
+
+
+def path_fields(path: str) -> list[str]:
+    """The fields of the input that a path holds: `/{model_name}/predict` holds model_name."""
+    return PATH_PART.findall(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +165,14 @@ class Operation:
     parts, and the text field `config` whose JSON object is the rest of the input. Examples are JSON all the same.
     `resolve` fixes what the client left open (a random seed, the default model) before the job is accepted, so that
     every attempt makes the same thing. `models` names what a resolved request needs, so that a request for a model
-    that no worker has is refused at once. `wants_preview` tells whether a request asked for previews.
+    that no worker has is refused at once, by `missing_model` with the names there are. `wants_preview` tells whether
+    a request asked for previews.
+
+    A path may hold fields of the input in braces. `access` is the scope that a POST needs; an operation without paths
+    is the platform's own. `form_fields` lets a form give the input's other fields as text parts as well. `accepted`
+    adds keys to the 202, given the job's id. Queued jobs with equal `batch_key`s may be run as one batch of at most
+    `max_batch`, where the runner has a `run_batch`. After `time_limit` seconds since its acceptance a job expires, and
+    who waits is told so.
     """
 
     name: str
@@ -146,6 +192,13 @@ class Operation:
     models: Callable[[Any], tuple[ModelRef, ...]] = field(default=lambda _: ())
     wants_preview: Callable[[Any], bool] = field(default=lambda request: getattr(request, "preview", False))
     reply_needs_files: bool = True
+    missing_model: Callable[[ModelRef, Sequence[str]], AtelierError] = unknown_model
+    access: str = "jobs:write"
+    form_fields: bool = False
+    accepted: Callable[[str, Any], Mapping[str, Any]] = field(default=lambda _id, _request: {})
+    batch_key: Callable[[Any], str | None] = field(default=lambda _: None)
+    max_batch: int = 1
+    time_limit: Callable[[Any], float | None] = field(default=lambda _: None)
 
 
 @dataclass(frozen=True, slots=True)

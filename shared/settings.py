@@ -61,6 +61,10 @@ class Settings(BaseSettings):
         None, validation_alias=AliasChoices("AWS_SECRET_ACCESS_KEY"), description="boto3 reads it; here it is judged"
     )
 
+    # What is asked of them (`shared/durability.py`).
+    allow_data_loss: bool = Field(False, description="start with a Postgres that may forget commits; for tests")
+    max_clock_skew: float = Field(5, ge=0, description="seconds from Postgres's clock; more refuses to start, 0: any")
+
     # HTTP
     host: str = "127.0.0.1"
     port: PositiveInt = 8000
@@ -70,6 +74,11 @@ class Settings(BaseSettings):
     max_json_bytes: PositiveInt = 1_000_000
     max_wait: PositiveInt = 600
     database_pool_size: PositiveInt = 16
+    header_seconds: PositiveFloat = Field(10, description="within which the head of a request must be complete")
+    transfer_bytes_per_second: PositiveInt = Field(
+        1000, description="at which a client sends a body and reads an answer on average, at least"
+    )
+    transfer_grace_seconds: PositiveFloat = Field(30, description="that a client may be late with that")
     hsts_seconds: int = Field(
         31_536_000, ge=0, description="how long browsers stay with TLS, told where a trusted proxy has it; 0: not told"
     )

@@ -10,6 +10,7 @@ from services.coordinator.loop import Loop
 from services.coordinator.reaper import Reaper
 from services.coordinator.webhook_sender import WebhookSender
 from shared.database import open_database
+from shared.durability import await_servers
 from shared.events import EventPublisher
 from shared.logging import configure_logging, get_logger
 from shared.settings import get_settings
@@ -21,6 +22,7 @@ def main() -> None:
     """Run until told to stop."""
     settings = get_settings()
     configure_logging("coordinator", level=settings.log_level, json_lines=settings.log_json)
+    await_servers(settings)
     engine = open_database(settings.database_url, pool_size=3, name="atelier-coordinator")
     events = EventPublisher(settings.redis_url)
     storage = open_storage(settings.storage_url, settings.s3_endpoint_url, settings.s3_region)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from shared.errors import ModelUnavailable, ValidationFailed
-from shared.family import ModelRef
+from shared.errors import ModelUnavailable
+from shared.family import ModelRef, Operation
 from shared.fleet.queries import FleetQueries, ModelView
 
 FRESH = 2.0  # seconds
@@ -27,8 +27,8 @@ class Catalog:
             self._read_at = time.monotonic()
         return self._models
 
-    async def require(self, family: str, refs: Sequence[ModelRef]) -> None:
-        """Raise ModelUnavailable if the family has no model at all, ValidationFailed for a name that it has not."""
+    async def require(self, family: str, operation: Operation, refs: Sequence[ModelRef]) -> None:
+        """Raise ModelUnavailable if the family has no model at all, the operation's own error for one it has not."""
         known = await self.models()
         if all(ref.name in self._names(family, ref.kind, known) for ref in refs):
             return
@@ -40,8 +40,7 @@ class Catalog:
         for ref in refs:
             names = self._names(family, ref.kind, known)
             if ref.name not in names:
-                what = "LoRA" if ref.kind == "adapter" else "model"
-                raise ValidationFailed(f"Unknown {what}.", field=ref.field, details={"available": sorted(names)})
+                raise operation.missing_model(ref, sorted(names))
 
     @staticmethod
     def _names(family: str, kind: str, known: Sequence[ModelView]) -> set[str]:

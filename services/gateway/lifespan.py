@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import redis.asyncio as redis
 from fastapi import FastAPI
+from redis.exceptions import RedisError
 
 from services.gateway.auth.accounts import Accounts
 from services.gateway.catalog import Catalog
@@ -32,6 +33,7 @@ from shared.accounts.passwords import Passwords
 from shared.accounts.stream_tickets import StreamTickets
 from shared.accounts.tokens import TokenSigner, derive
 from shared.accounts.users import Users
+from shared.durability import QUESTION, check_database, check_redis
 from shared.fleet import ALIVE_SECONDS
 from shared.fleet.queries import FleetQueries
 from shared.jobs.queries import JobQueries
@@ -54,6 +56,9 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
         await open_walled(settings.database_url, name="atelier-gateway-read", size=settings.database_pool_size),
     )
     client = redis.Redis.from_url(settings.redis_url, socket_connect_timeout=1, socket_timeout=5)
+    check_database(await read_pool.fetchrow(QUESTION), settings)
+    with contextlib.suppress(RedisError, OSError):  # it may be away; /health judges it again
+        check_redis(await client.info("memory"))
     storage = open_storage(settings.storage_url, settings.s3_endpoint_url, settings.s3_region)
     notifier = Notifier(read_pool)
     jobs, fleet = JobQueries(read_pool), FleetQueries(read_pool, ALIVE_SECONDS)

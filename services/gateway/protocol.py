@@ -1,25 +1,119 @@
-"""What uvicorn answers by itself, before there is a request, in the words and with the headers of all other answers."""
+"""The HTTP edge: how long a client may take over its request and its answer, and what uvicorn answers by itself, before
+there is a request, in the words and with the headers of all other answers.
+"""
 
 from __future__ import annotations
+
+import asyncio
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.gateway.errors import problem
 from services.gateway.middleware import SECURITY_HEADERS
-from shared.errors import ValidationFailed
+from shared.errors import AtelierError, RequestTimedOut, ValidationFailed
 from shared.ids import new_id
+from shared.settings import get_settings
+
+LOOK = 1.0  # seconds between two looks at a connection
+STATUS_LINES = {400: b"HTTP/1.1 400 Bad Request", 408: b"HTTP/1.1 408 Request Timeout"}
 
 
 class GatewayProtocol(HttpToolsProtocol):
-    """HTTP/1.1. An offer to upgrade (WebSocket, h2c) is declined by answering as if it had not been made."""
+    """HTTP/1.1. An offer to upgrade (WebSocket, h2c) is declined by answering as if it had not been made.
+
+    uvicorn itself waits for ever for a head, a body, and a client that does not read. Here a head must be complete
+    within `header_seconds`, and whoever sends a body or reads an answer must do so at `transfer_bytes_per_second` on
+    average, with `transfer_grace_seconds` to spare. Time in which the gateway keeps the client waiting is not counted.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        settings = get_settings()
+        self._head_seconds = settings.header_seconds
+        self._grace, self._rate = settings.transfer_grace_seconds, settings.transfer_bytes_per_second
+        self._head_since: float | None = None
+        self._reading, self._received = 0.0, 0  # seconds spent on this request's body, and its bytes so far
+        self._writing, self._drained, self._unsent = 0.0, 0, 0  # the same for the answer, and what still waits
+        self._look_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_since = self.loop.time()
+        self._look_timer = self.loop.call_later(LOOK, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._head_since is None:
+            self._head_since = self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        self._head_since = None
+        self._reading, self._received = 0.0, 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._received += len(body)
+        super().on_body(body)
+
+    def _look(self) -> None:
+        """Once a second: is the client too slow? Also while the connection closes, which waits for the client too."""
+        self._look_timer = self.loop.call_later(LOOK, self._look)
+        if self.transport.is_closing():
+            pass
+        elif self._head_since is not None and self.loop.time() - self._head_since > self._head_seconds:
+            self._end_slow_request("The head of the request did not arrive in time.")
+        elif self._awaits_body():
+            self._reading += LOOK
+            if self._is_too_slow(self._reading, self._received):
+                self._end_slow_request("The body arrives too slowly.")
+        self._look_at_writing()
+
+    def _awaits_body(self) -> bool:
+        return self.cycle is not None and self.cycle.more_body and not self.flow.read_paused
+
+    def _look_at_writing(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if not unsent:
+            self._writing, self._drained, self._unsent = 0.0, 0, 0
+            return
+        self._writing += LOOK
+        self._drained += max(0, self._unsent - unsent)
+        self._unsent = unsent
+        if self._is_too_slow(self._writing, self._drained):
+            self.transport.abort()  # there is no way to tell: it does not read
+
+    def _is_too_slow(self, seconds: float, done: int) -> bool:
+        return seconds > self._grace + done / self._rate
+
+    def _end_slow_request(self, message: str) -> None:
+        if (
+            self.cycle is not None
+            and self.cycle.response_started
+            and (self.cycle.more_body or not self.cycle.response_complete)
+        ):
+            self.transport.abort()  # it has its answer, or a part of it: there is no place for another
+        elif self._head_since is not None and not self.scope:
+            self.transport.close()  # not a byte came: nobody waits for an answer
+        else:
+            self._answer(RequestTimedOut(message))
 
     def send_400_response(self, msg: str) -> None:
         """The answer to bytes that are no HTTP request."""
+        self._answer(ValidationFailed("This is no valid HTTP request."))
+
+    def _answer(self, error: AtelierError) -> None:
+        """Send the error as the gateway itself does, and close."""
         request_id = str(new_id())
-        answer = problem(ValidationFailed("This is no valid HTTP request."), request_id)
+        answer = problem(error, request_id)
         answer.headers.update(SECURITY_HEADERS | {"X-Request-ID": request_id, "Connection": "close"})
         lines = [name + b": " + value for name, value in answer.raw_headers]
-        head = b"\r\n".join([b"HTTP/1.1 400 Bad Request", *lines])
+        head = b"\r\n".join([STATUS_LINES[error.status], *lines])
         self.transport.write(head + b"\r\n\r\n" + bytes(answer.body))
         self.transport.close()
 

@@ -41,6 +41,22 @@ def test_waiting_gets_the_synchronous_reply(platform: Platform) -> None:
     assert asynchronous.json()["status_url"].startswith("/sync/status/")
 
 
+def test_a_path_may_hold_a_field_and_a_202_what_the_operation_adds(platform: Platform) -> None:
+    answer = platform.client.post("/toys/h%C3%A9/play", json={})
+    assert answer.status_code == 202
+    assert answer.json()["toy_id"] == answer.json()["job_id"]
+    assert answer.json()["will_say"] == "hé"
+    assert platform.client.post("/sync/toys/you/play", json={"say": "you"}).json()["said"] == "you"
+    other = platform.client.post("/toys/you/play", json={"say": "me"})
+    assert other.status_code == 400
+    assert other.json()["details"]["field"] == "say"
+    document = platform.client.get("/openapi.json").json()
+    post = document["paths"]["/toys/{say}/play"]["post"]
+    assert [p["name"] for p in post["parameters"] if p["in"] == "path"] == ["say"]
+    reference = post["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    assert "say" not in document["components"]["schemas"][reference.rsplit("/", 1)[1]]["properties"]
+
+
 def test_a_wait_that_is_too_short_answers_202_and_the_job_goes_on(platform: Platform) -> None:
     answer = platform.client.post("/toys/play?wait=1", json={"steps": 15, "step_seconds": 0.1})
     assert answer.status_code == 202

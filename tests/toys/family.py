@@ -63,7 +63,7 @@ TOY = Family(
     operations=(
         Operation(
             name="toy.play",
-            paths=("/toys/play",),
+            paths=("/toys/play", "/toys/{say}/play"),
             input=ToyInput,
             reply_schema=ToyReply,
             reply=_reply,
@@ -71,6 +71,7 @@ TOY = Family(
             description="Counts steps.",
             examples={"nothing": {}},
             reply_needs_files=False,
+            accepted=lambda job_id, request: {"toy_id": job_id, "will_say": request.say},
         ),
         Operation(
             name="toy.stamp",

@@ -53,8 +53,11 @@ async def get_submitter(request: Request) -> Principal | None:
     return await get_principal(request)
 
 
-async def submitter_of(request: Request, known: Principal | None, body: Any) -> Principal:
-    """Who asks, by the headers or by the body's `token`, which is taken out: it is no part of the input."""
+async def submitter_of(request: Request, known: Principal | None, body: Any, access: AllowSubmit) -> Principal:
+    """Who asks, by the headers or by the body's `token`, which is taken out: it is no part of the input.
+
+    `access` is what the route asks of whom the headers did not tell.
+    """
     state = cast(GatewayState, request.app.state.gateway)
     if state.accounts is None:
         return known or ANONYMOUS
@@ -67,7 +70,7 @@ async def submitter_of(request: Request, known: Principal | None, body: Any) -> 
         raise invalid_token()
     found = await _authenticated(request, state.accounts, token)
     if known is None:
-        SUBMIT.check(found)
+        access.check(found)
         return found
     if known.owner != found.owner:
         raise invalid_token()
@@ -183,7 +186,6 @@ async def _redeemed(request: Request, ticket: str) -> str:
 PUBLIC, PROBE = Public(), Public(counted=False)
 READ_JOBS, WRITE_JOBS = Allow("jobs:read"), Allow("jobs:write")
 FOLLOW = AllowStream("jobs:read")
-SUBMIT = AllowSubmit("jobs:write")
 READ_OPS = Allow("ops:read")
 MANAGE_WEBHOOKS = Allow("webhooks:manage")
 ANY_ACCOUNT, SIGNED_IN = Allow(), Allow(signed_in=True)

@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from services.gateway.models.service import model_status
 from services.gateway.state import GatewayState
 from services.gateway.version import API_VERSION, PLATFORM_VERSION
+from shared.durability import Unfit, check_redis
 from shared.storage.interface import StorageError
 
 PATIENCE = 2.0  # seconds a server may take to answer
@@ -51,10 +52,14 @@ async def check_servers(state: GatewayState) -> dict[str, dict[str, Any]]:
     """Ask Postgres, Redis and storage; `error` is a short word, never an address."""
     answers = await asyncio.gather(
         _check(state.read_pool.fetchval("SELECT 1")),
-        _check(state.redis.ping()),
+        _check(_ask_redis(state)),
         _check(run_in_threadpool(state.storage.check)),
     )
     return dict(zip(("database", "redis", "storage"), answers, strict=True))
+
+
+async def _ask_redis(state: GatewayState) -> None:
+    check_redis(await state.redis.info("memory"))
 
 
 async def _check(question: Awaitable[Any]) -> dict[str, Any]:
@@ -63,7 +68,7 @@ async def _check(question: Awaitable[Any]) -> dict[str, Any]:
             await question
     except TimeoutError:
         return {"ok": False, "error": "no answer in time"}
-    except StorageError as error:
+    except (StorageError, Unfit) as error:
         return {"ok": False, "error": str(error)}
     except (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, OSError) as error:
         return {"ok": False, "error": type(error).__name__}

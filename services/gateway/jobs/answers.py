@@ -6,6 +6,7 @@ import asyncio
 import json
 from dataclasses import dataclass
 
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from services.gateway.jobs.schemas import accepted
@@ -20,10 +21,14 @@ from shared.jobs.submissions import Receipt
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """One request on its way out: who asked for what, under which base path, and how long it waits (seconds)."""
+    """One request on its way out: who asked for what, under which base path, and how long it waits (seconds).
+
+    `parsed` is the resolved input.
+    """
 
     state: GatewayState
     operation: Operation
+    parsed: BaseModel
     base: str
     owner: str
     wait: int
@@ -58,6 +63,7 @@ class Answering:
             status = job.state
         body = accepted(self.base, job_id, status)
         headers = headers | _replay_header(receipt) | {"Location": body["status_url"], "Retry-After": "1"}
+        body |= self.operation.accepted(job_id, self.parsed)
         return Response(json.dumps(body), 202, headers=headers, media_type="application/json")
 
     async def _ended(self, receipt: Receipt, watch: Watch) -> ResultView:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from services.gateway.jobs.bodies import JSON
 from services.gateway.jobs.forms import FORM
-from shared.family import FILE_DESCRIPTION, Family, FileField, Operation
+from shared.family import FILE_DESCRIPTION, Family, FileField, Operation, path_fields
 
 REF = "#/components/schemas/{model}"
 
 
-def request_body(operations: Sequence[Operation]) -> dict[str, Any]:
+def path_parameters(path: str, operation: Operation) -> list[dict[str, Any]]:
+    """The fields of the input that the path holds."""
+    properties = operation.input.model_json_schema()["properties"]
+    return [{"name": name, "in": "path", "required": True, "schema": properties[name]} for name in path_fields(path)]
+
+
+def request_body(path: str, operations: Sequence[Operation]) -> dict[str, Any]:
     """The bodies that a path takes."""
-    bodies = [operation.body_schema or operation.input for operation in operations]
+    bodies = [_body_name(path, operation) for operation in operations]
     examples = {name: {"value": value} for operation in operations for name, value in operation.examples.items()}
     content = {JSON: {"schema": _one_of(bodies), "examples": examples}}
     for operation in operations:
@@ -29,7 +34,7 @@ def request_body(operations: Sequence[Operation]) -> dict[str, Any]:
 
 def replies(operations: Sequence[Operation]) -> dict[str, Any]:
     """The synchronous answers of a path."""
-    return {JSON: {"schema": _one_of([operation.reply_schema for operation in operations])}}
+    return {JSON: {"schema": _one_of([operation.reply_schema.__name__ for operation in operations])}}
 
 
 def operation_schemas(families: dict[str, Family]) -> dict[str, Any]:
@@ -40,9 +45,14 @@ def operation_schemas(families: dict[str, Family]) -> dict[str, Any]:
     _, definitions = models_json_schema([*inputs, *made], ref_template=REF)  # type: ignore[list-item]
     schemas: dict[str, Any] = definitions["$defs"]
     for operation in operations:
+        for path in operation.paths:
+            if named := path_fields(path):
+                name = _body_name(path, operation)
+                schemas[name] = _without(schemas[operation.input.__name__], named, name)
         if operation.files:
             schema = schemas[operation.input.__name__]
-            schemas[_config_name(operation)] = _without(schema, operation)
+            name = _config_name(operation)
+            schemas[name] = _without(schema, operation.files, name)
             for field, rule in operation.files.items():
                 schema["properties"][field] |= {"description": f"{FILE_DESCRIPTION} {_rule(rule)}"}
     return schemas
@@ -87,13 +97,20 @@ def _config_name(operation: Operation) -> str:
     return f"{operation.input.__name__}Config"
 
 
-def _without(schema: dict[str, Any], operation: Operation) -> dict[str, Any]:
-    """The same schema without the files."""
-    properties = {field: value for field, value in schema["properties"].items() if field not in operation.files}
-    required = [field for field in schema.get("required", []) if field not in operation.files]
-    return {**schema, "title": _config_name(operation), "properties": properties, "required": required}
+def _body_name(path: str, operation: Operation) -> str:
+    """The name of the body's schema: the input's, without what the path says already."""
+    return (
+        f"{operation.input.__name__}Rest" if path_fields(path) else (operation.body_schema or operation.input).__name__
+    )
 
 
-def _one_of(schemas: Sequence[type[BaseModel]]) -> dict[str, Any]:
-    refs = [{"$ref": REF.format(model=schema.__name__)} for schema in schemas]
+def _without(schema: dict[str, Any], fields: Container[str], title: str) -> dict[str, Any]:
+    """The same schema without these fields."""
+    properties = {field: value for field, value in schema["properties"].items() if field not in fields}
+    required = [field for field in schema.get("required", []) if field not in fields]
+    return {**schema, "title": title, "properties": properties, "required": required}
+
+
+def _one_of(schemas: Sequence[str]) -> dict[str, Any]:
+    refs = [{"$ref": REF.format(model=schema)} for schema in schemas]
     return refs[0] if len(refs) == 1 else {"oneOf": refs}

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.gateway.auth.access import submitter_of
+from services.gateway.auth.access import AllowSubmit, submitter_of
 from services.gateway.errors import request_id_of, validation_failed
 from services.gateway.jobs.answers import Answering
 from services.gateway.jobs.bodies import Choice, check_size, read_input
@@ -40,14 +40,16 @@ async def submit(
     base: str,
     choices: Sequence[Choice],
     batch: str | None,
+    access: AllowSubmit,
 ) -> Response:
     """One POST on an operation's path; `choices` are the operations that share it, `batch` is where arrays go.
 
-    Without a `submitter` only the body can tell who asks.
+    Without a `submitter` only the body can tell who asks, and `access` is asked then.
     """
     wait, limit = wanted_wait(request, state.settings.max_wait), state.settings.max_json_bytes
     async with read_input(request, choices, limit, known=submitter is not None) as (body, fitting):
-        submitter = await submitter_of(request, submitter, body)
+        submitter = await submitter_of(request, submitter, body, access)
+        _add_path_fields(request, body)
         owner = submitter.owner
         await count_submission(request, submitter)
         family, operation = _choose(fitting, body, batch)
@@ -56,10 +58,10 @@ async def submit(
         asked = _validated(operation, body)
         webhook = wanted_webhook(request, asked, state.targets)
         parsed = operation.resolve(asked)
-        await state.catalog.require(family.name, operation.models(parsed))
+        await state.catalog.require(family.name, operation, operation.models(parsed))
         state.storage_watch.require()
         submission = _submission(request, state, submitter, family, operation, parsed, body, webhook)
-        answering = Answering(state, operation, base, owner, wait)
+        answering = Answering(state, operation, parsed, base, owner, wait)
         try:
             await files.find_stored(operation, state.stored, owner)
         except ValidationFailed:  # a retry is answered although the upload, or the job that made the file, is gone
@@ -72,6 +74,13 @@ async def submit(
         if (named := request_id_of(request)) != str(submission.id):
             log.info("the client named the request", request_id=named, job=str(submission.id))
         return await _accept(answering, submission, files)
+
+
+def _add_path_fields(request: Request, body: Any) -> None:
+    """What the path says is part of the input; a body that says otherwise is refused."""
+    for name, value in request.path_params.items():
+        if isinstance(body, dict) and body.setdefault(name, value) != value:
+            raise ValidationFailed(f"The address says {name} is another one.", field=name)
 
 
 async def _received(state: GatewayState, operation: Operation, body: Any) -> RequestFiles:

@@ -3,20 +3,21 @@
 This module builds routes in a loop and so must not postpone the evaluation of annotations.
 """
 
+import re
 from collections import defaultdict
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from services.gateway.auth.access import SUBMIT, allowed
+from services.gateway.auth.access import AllowSubmit, allowed
 from services.gateway.dependencies import Base, State, Submitter
 from services.gateway.jobs.bodies import Choice
-from services.gateway.jobs.documents import replies, request_body
+from services.gateway.jobs.documents import path_parameters, replies, request_body
 from services.gateway.jobs.schemas import Accepted
 from services.gateway.jobs.service import submit
 from services.gateway.responses import problems
-from shared.family import Family
+from shared.family import Family, path_fields
 
 PARAMETERS: list[dict[str, Any]] = [
     {
@@ -70,25 +71,28 @@ def submit_router(families: dict[str, Family]) -> APIRouter:
         for operation in family.operations:
             for path in operation.paths:
                 by_path[path].append((family, operation))
-    for path, choices in by_path.items():
+    for path, choices in sorted(by_path.items(), key=lambda entry: len(path_fields(entry[0]))):  # fixed ones first
         batch = f"{path}/batch"
         _add_route(router, path, choices, batch if batch in by_path else None)
     return router
 
 
 def _add_route(router: APIRouter, path: str, choices: list[Choice], batch: str | None) -> None:
-    async def post(request: Request, state: State, submitter: Submitter, base: Base) -> Response:
-        return await submit(request, state, submitter, base, choices, batch)
-
     operations = [operation for _, operation in choices]
+    (scope,) = {operation.access for operation in operations}  # who may use a path is known before its body is read
+    access = AllowSubmit(scope)
+
+    async def post(request: Request, state: State, submitter: Submitter, base: Base) -> Response:
+        return await submit(request, state, submitter, base, choices, batch, access)
+
     router.add_api_route(
         path,
         post,
         methods=["POST"],
         status_code=202,
-        operation_id="post" + path.replace("/", "_"),
+        operation_id="post" + re.sub("[{}]", "", path).replace("/", "_"),
         tags=[choices[0][0].name],
-        dependencies=allowed(SUBMIT),
+        dependencies=allowed(access),
         summary=operations[0].summary,
         description="\n\n".join(operation.description for operation in operations),
         responses={
@@ -96,5 +100,8 @@ def _add_route(router: APIRouter, path: str, choices: list[Choice], batch: str |
             202: {"description": "Accepted and durable.", "model": Accepted, "headers": ACCEPTED_HEADERS},
             **problems(400, 404, 409, 410, 413, 415, 422, 429),
         },
-        openapi_extra={"requestBody": request_body(operations), "parameters": PARAMETERS},
+        openapi_extra={
+            "requestBody": request_body(path, operations),
+            "parameters": path_parameters(path, operations[0]) + PARAMETERS,
+        },
     )
