@@ -83,7 +83,7 @@ def speak(
     volume: int = 100,
     stopped: Callable[[], bool] | None = None,
 ) -> tuple[NDArray[np.int16], int]:
-    """What `voice` says: mono samples [N] and their rate in Hz; no samples for a text without words.
+    """What `voice` says: mono samples [N] and their rate in Hz. Said twice, it differs a little.
 
     `stopped` is asked about five times a second of speech. Raises UnknownVoice, SpeechStopped, SpeechError, and
     ValueError for a number out of its range.
@@ -153,7 +153,7 @@ def _choose(library: ctypes.CDLL, voice: str) -> None:
     """eSpeak itself takes an unknown variant in silence, and knows some voices by their file only."""
     base, plus, variant = voice.partition("+")
     files = _files(library)
-    if base not in files or plus + variant not in files:
+    if not base or base not in files or plus + variant not in files:
         raise UnknownVoice(voice)
     status = library.espeak_SetVoiceByName((files[base] + plus + variant).encode())
     if status != _OK:

@@ -122,4 +122,4 @@ class Corpus:
     def wave(self, which: int) -> NDArray[np.float32]:
         """[samples] within ±1."""
         spoken, start, end = self._places[which]
-        return spoken[start:end].astype(np.float32) / 32768
+        return spoken[start:end].astype(np.float32) / np.float32(32768)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,13 +38,25 @@ class Spoken:
 
 @dataclass(slots=True)
 class Lessons:
-    """A batch: waves [B, N], band gains [B, 80], decoder tokens and labels [B, T], sounds of each window."""
+    """A batch: waves [B, N], band gains [B, 80], decoder tokens and labels [B, T], about when each label is heard
+    ([B, T] seconds, or not a number), sounds of each window; and whether parts of what is heard are to be lost."""
 
     waves: Tensor
     gains: Tensor
     tokens: Tensor
     labels: Tensor
+    times: Tensor
     sounds: list[str]
+    masked: bool
+
+
+@dataclass(slots=True)
+class Answer:
+    """The decoder's tokens, for each the token that should follow, and about when that one is heard."""
+
+    tokens: list[int]
+    labels: list[int]
+    times: list[float]
 
 
 class Teacher:
@@ -55,6 +68,7 @@ class Teacher:
         self.own = random.Random(f"{seed} {share}")
         self.noise = np.random.default_rng([seed, share])
         self.ids: dict[str, int] = {token: tokenizer.convert_tokens_to_ids(token) for token in networks.SPECIAL}
+        self.hardness = 1.0  # how much of SPOILT is done
         self.first_tick: int = tokenizer.convert_tokens_to_ids("<|0.00|>")
 
     def sentences(self) -> Iterator[Lessons]:
@@ -73,6 +87,9 @@ class Teacher:
         while True:
             yield self._lessons([self._whole() for _ in range(self.batch // self.shares)])
 
+    def _chance(self, harm: str) -> bool:
+        return self.own.random() < SPOILT[harm] * self.hardness
+
     def _pick(self) -> int:
         return self.rng.randrange(len(self.corpus))
 
@@ -81,7 +98,7 @@ class Teacher:
 
     def _voice(self, which: int) -> NDArray[np.float32]:
         wave = self.corpus.wave(which)
-        if self.own.random() < SPOILT["stretched"]:
+        if self._chance("stretched"):
             length = round(len(wave) * self.own.uniform(0.9, 1.12))
             wave = np.interp(np.linspace(0, len(wave) - 1, length), np.arange(len(wave)), wave).astype(np.float32)
         return wave * np.float32(10 ** self.own.uniform(-0.8, 0.1))
@@ -123,24 +140,24 @@ class Teacher:
         for row, spoken in zip(waves, heard, strict=True):
             row[: len(spoken.wave)] = self._spoil(spoken.wave)
         answers = [self._answer(spoken) for spoken in heard]
-        width = max(len(tokens) for tokens, _ in answers)
-        tokens = torch.full((len(heard), width), self.ids[networks.END])
-        labels = torch.full((len(heard), width), IGNORED)
-        for row, (given, wanted) in enumerate(answers):
-            tokens[row, : len(given)] = torch.tensor(given)
-            labels[row, : len(wanted)] = torch.tensor(wanted)
+        shape = (len(heard), max(len(answer.tokens) for answer in answers))
+        tokens, labels = torch.full(shape, self.ids[networks.END]), torch.full(shape, IGNORED)
+        times = torch.full(shape, torch.nan)
+        for row, answer in enumerate(answers):
+            for held, part in ((tokens, answer.tokens), (labels, answer.labels), (times, answer.times)):
+                held[row, : len(part)] = torch.tensor(part)
         gains = torch.from_numpy(np.stack([self._tone() for _ in heard])).float()
         sounds = ["".join(s[3] for s in spoken.sentences) for spoken in heard]
-        return Lessons(torch.from_numpy(waves), gains, tokens, labels, sounds)
+        return Lessons(torch.from_numpy(waves), gains, tokens, labels, times, sounds, self._chance("masked"))
 
     def _spoil(self, wave: NDArray[np.float32]) -> NDArray[np.float32]:
         """A room's echo, and noise of some colour 5 to 35 dB below the voice."""
-        if self.own.random() < SPOILT["room"]:
+        if self._chance("room"):
             size = round(RATE * self.own.uniform(0.05, 0.3))
             echo = self.noise.standard_normal(size) * np.exp(-np.linspace(0, 7, size)) * self.own.uniform(0.02, 0.15)
             echo[0] = 1.0
             wave = fftconvolve(wave, echo)[: len(wave)].astype(np.float32)
-        if self.own.random() < SPOILT["noise"]:
+        if self._chance("noise"):
             level = np.sqrt(np.mean(np.square(wave))) or self.own.uniform(0.001, 0.05)
             wave = wave + self._coloured(len(wave)) * np.float32(level * 10 ** -self.own.uniform(0.25, 1.75))
         return wave
@@ -155,32 +172,42 @@ class Teacher:
     def _tone(self) -> NDArray[np.float64]:
         """How a microphone colours the bands, in powers of ten."""
         gains = np.zeros(BANDS)
-        if self.own.random() < SPOILT["tone"]:
+        if self._chance("tone"):
             gains += np.interp(np.linspace(0, 5, BANDS), np.arange(6), self.noise.normal(0, 0.4, 6))
-        if self.own.random() < SPOILT["telephone"]:
+        if self._chance("telephone"):
             gains[:8] -= 3
             gains[-20:] -= 3
         return gains
 
-    def _answer(self, spoken: Spoken) -> tuple[list[int], list[int]]:
-        """The decoder's tokens and, for each, the token that should follow."""
+    def _answer(self, spoken: Spoken) -> Answer:
         ids, ticks = self.ids, spoken.cut is not None or self.own.random() < SHARES["timestamps"]
         task = networks.TRANSLATE if self.own.random() < SHARES["translate"] else networks.TRANSCRIBE
-        text: list[int] = []
+        text: list[tuple[int, float]] = []  # tokens, and about when each is heard
         for start, end, sentence, _ in spoken.sentences:
-            words = self.tokenizer.encode(" " + sentence, add_special_tokens=False)
-            text += [self._tick(start), *words, self._tick(end)] if ticks else words
+            text += [(self._tick(start), start)] if ticks else []
+            text += self._timed(sentence, start, end)
+            text += [(self._tick(end), end)] if ticks else []
         if ticks and not spoken.sentences:
-            text = [self.first_tick]
+            text = [(self.first_tick, 0.0)]
         if spoken.cut is not None:
-            text.append(self._tick(spoken.cut))
+            text.append((self._tick(spoken.cut), spoken.cut))
         before = self._prompt() if self.own.random() < SHARES["prompt"] else []
         head = [ids[networks.START], ids[networks.ENGLISH], ids[task]]
         head += [] if ticks else [ids[networks.NO_TIMESTAMPS]]
         said = ids[networks.ENGLISH if spoken.sentences else networks.NO_SPEECH]
-        labels = [IGNORED] * len(before) + [said] + [IGNORED] * (len(head) - 2) + text + [ids[networks.END]]
-        given = [self.own.randrange(ids[networks.END]) if self._fades(token) else token for token in text]
-        return (before + head + given)[:LONGEST], labels[:LONGEST]
+        labels = [IGNORED] * len(before) + [said] + [IGNORED] * (len(head) - 2) + [token for token, _ in text]
+        times = [math.nan] * (len(before) + len(head) - 1) + [moment for _, moment in text]
+        given = [self.own.randrange(ids[networks.END]) if self._fades(token) else token for token, _ in text]
+        return Answer((before + head + given)[:LONGEST], [*labels, ids[networks.END]][:LONGEST], times[:LONGEST])
+
+    def _timed(self, sentence: str, start: float, end: float) -> list[tuple[int, float]]:
+        """The sentence's tokens, each at the middle of its share of the letters."""
+        found = self.tokenizer(" " + sentence, add_special_tokens=False, return_offsets_mapping=True)
+        letter = (end - start) / (len(sentence) + 1)
+        return [
+            (token, start + letter * (first + last) / 2)
+            for token, (first, last) in zip(found.input_ids, found.offset_mapping, strict=True)
+        ]
 
     def _fades(self, token: int) -> bool:
         return token < self.ids[networks.END] and self.own.random() < FADED

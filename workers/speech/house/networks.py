@@ -21,6 +21,7 @@ TICK = 0.02  # seconds from one timestamp, and one place of the encoder, to the 
 PLACES = round(WINDOW / TICK)
 LONGEST = 160  # tokens of a prompt and a text together
 TEXT_TOKENS = 1_500
+GUIDED = 2  # heads of each decoder layer that are taught to look at the word that comes next
 WIDTH, HEADS, ENCODER_LAYERS, DECODER_LAYERS = 192, 4, 4, 2
 
 END, START, ENGLISH = "<|endoftext|>", "<|startoftranscript|>", "<|en|>"
@@ -65,6 +66,7 @@ def make_model(tokenizer: WhisperTokenizer) -> WhisperForConditionalGeneration:
             max_source_positions=PLACES,
             max_target_positions=LONGEST,
             decoder_start_token_id=ids[START],
+            begin_suppress_tokens=None,  # the published models' own ids by default
             **ends,
         )
     )
@@ -79,6 +81,6 @@ def make_model(tokenizer: WhisperTokenizer) -> WhisperForConditionalGeneration:
         no_timestamps_token_id=ids[NO_TIMESTAMPS],
         prev_sot_token_id=ids[PREVIOUS],
         return_timestamps=False,
-        alignment_heads=[[DECODER_LAYERS - 1, head] for head in range(HEADS)],
+        alignment_heads=[[DECODER_LAYERS - 1, head] for head in range(GUIDED)],
     )
     return model

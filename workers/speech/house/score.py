@@ -73,7 +73,7 @@ def exercise(kind: str, count: int, seed: int = SEED) -> list[Said]:
     rng, noise = random.Random(f"{seed} {kind}"), np.random.default_rng(seed)
     said = []
     for text in sentences(rng, count, held_out=True):
-        wave = corpus.say(text, MANNERS[kind](rng)).astype(np.float32) / 32768
+        wave = corpus.say(text, MANNERS[kind](rng)).astype(np.float32) / np.float32(32768)
         if kind in NOISE:
             level = np.sqrt(np.mean(np.square(wave))) * 10 ** (-NOISE[kind] / 20)
             wave += noise.standard_normal(len(wave)).astype(np.float32) * np.float32(level)
@@ -94,8 +94,8 @@ def hear(
     texts: list[str] = []
     for first in range(0, len(waves), batch):
         some = list(waves[first : first + batch])
-        features = processor(some, sampling_rate=RATE, return_tensors="pt").input_features
-        found = ear.generate(features, language="en", task="transcribe")
+        made = processor(some, sampling_rate=RATE, return_tensors="pt", return_attention_mask=True)
+        found = ear.generate(**made, language="en", task="transcribe")
         texts += processor.batch_decode(found, skip_special_tokens=True)
     return texts
 

@@ -11,6 +11,7 @@ import copy
 import json
 import math
 import random
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -24,17 +25,19 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from workers.speech.house import corpus, networks, score
 from workers.speech.house.features import log_mel
 from workers.speech.house.language import sentence, vocabulary
-from workers.speech.house.lessons import IGNORED, SPOILT, Lessons, Teacher
+from workers.speech.house.lessons import IGNORED, Lessons, Teacher
 
 WEIGHTS = Path(__file__).parent / "weights" / "ear"
 PARTS = 60  # thousands of sentences
 BATCH = {"sentences": 24, "windows": 16}
 WINDOWS_FROM = 0.65  # of the run's time
+HARD_FROM = 0.6  # the voices are clear at first, and as spoilt as they will be from here on
 PEAK, WARM = 1.5e-3, 300  # learning rate, and the steps until it is reached
-BY_SOUND = 0.5  # weight of the encoder's own lesson: to spell the sounds it hears
+BY_SOUND = 1.0  # weight of the encoder's own lesson: to spell the sounds it hears
+BY_TIME, NEAR = 1.0, 0.2  # weight of the guided heads' lesson; what is near the next word, in seconds
 SMOOTHING = 0.05
 CHECKED = ("held-out sentences", "held-out sentences, usual voices", "held-out voices")
-REPORT, CHECK = 50, 240.0  # steps and seconds between lines of the log
+REPORT, CHECK = 50, 300.0  # steps and seconds between lines of the log
 LETTERS = "abdefhijklmnopstuvwzæðŋɐɑɔəɚɛɜɡɪɹɾʃʊʌʒθᵻ"
 
 
@@ -46,20 +49,21 @@ class Learner(nn.Module):
         self.ear = ear
         self.spelling = nn.Linear(networks.WIDTH, len(LETTERS) + 1)
 
-    def forward(self, lessons: Lessons) -> tuple[Tensor, Tensor]:
-        """The losses by text and by sound."""
+    def forward(self, lessons: Lessons) -> tuple[Tensor, Tensor, Tensor]:
+        """The losses by text, by sound and by time."""
         mel = log_mel(lessons.waves, lessons.gains)
-        if random.random() < SPOILT["masked"]:
+        if lessons.masked:
             mel = masked(mel)
         with torch.autocast("cpu", torch.bfloat16):
             heard = self.encode(mel)
-            said = self.ear.model.decoder(lessons.tokens, encoder_hidden_states=heard, use_cache=False)
+            asked = {"use_cache": False, "output_attentions": True}
+            said = self.ear.model.decoder(lessons.tokens, encoder_hidden_states=heard, **asked)
             scores = self.ear.proj_out(said.last_hidden_state)
             spelt = self.spelling(heard)
         loss = F.cross_entropy(
             scores.float().flatten(0, 1), lessons.labels.flatten(), ignore_index=IGNORED, label_smoothing=SMOOTHING
         )
-        return loss, by_sound(spelt.float(), lessons.sounds)
+        return loss, by_sound(spelt.float(), lessons.sounds), by_time(said.cross_attentions, lessons.times)
 
     def encode(self, mel: Tensor) -> Tensor:
         """The library's encoder for windows shorter than its own: its places are sinusoids, so fewer are a prefix."""
@@ -79,6 +83,15 @@ def by_sound(spelt: Tensor, sounds: list[str]) -> Tensor:
     flat = torch.tensor([letter for letters in targets for letter in letters])
     places = torch.full((len(rows),), spelt.shape[1])
     return F.ctc_loss(spelt[rows].log_softmax(-1).transpose(0, 1), flat, places, lengths, zero_infinity=True)
+
+
+def by_time(attentions: tuple[Tensor, ...], times: Tensor) -> Tensor:
+    """How much the guided heads of the decoder's layers ([B, heads, T, places] each) look elsewhere than where the next
+    token is heard: left to themselves they take long to find out that text and sound run side by side."""
+    rows = ~times.isnan()
+    looks = torch.stack([heads[:, : networks.GUIDED].transpose(1, 2)[rows] for heads in attentions]).float()
+    away = torch.arange(looks.shape[-1]) * networks.TICK - times[rows].unsqueeze(-1)
+    return (looks * (1 - torch.exp(-0.5 * (away / NEAR).square())).unsqueeze(1)).sum(-1).mean()
 
 
 def masked(mel: Tensor) -> Tensor:
@@ -116,28 +129,29 @@ def train(rank: int, args: argparse.Namespace) -> None:
         step, spent = saved["step"], saved["spent"]
         for name, part in held.items():
             part.load_state_dict(saved[name])
-    teachers, lessons = {}, corpus.Corpus(args.work / "corpus")
-    for n, (name, batch) in enumerate(BATCH.items()):
-        teacher = Teacher(lessons, processor.tokenizer, batch, args.seed + 31 * step + n, rank, args.processes)
-        teachers[name] = getattr(teacher, name)()
+    spoken, seed = corpus.Corpus(args.work / "corpus"), args.seed + 31 * step
+    teachers = [Teacher(spoken, processor.tokenizer, size, seed, rank, args.processes) for size in BATCH.values()]
+    sentences, windows = teachers[0].sentences(), teachers[1].windows()
     torch.manual_seed(args.seed + step + 104_729 * rank)
     limit, began, checked, losses = 60 * args.minutes, time.monotonic() - spent, spent, []
     while spent < limit:
         done = spent / limit
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, done)
-        by_text, by_sound = learner(next(teachers["windows" if done >= WINDOWS_FROM else "sentences"]))
-        (by_text + BY_SOUND * by_sound).backward()
+        for teacher in teachers:
+            teacher.hardness = min(1.0, done / HARD_FROM)
+        by_text, by_sound, by_time = learner(next(windows if done >= WINDOWS_FROM else sentences))
+        (by_text + BY_SOUND * by_sound + BY_TIME * by_time).backward()
         spent = share(trained, time.monotonic() - began)
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         blend(average, learner.ear, min(0.999, (step + 1) / (step + 10)))
         step += 1
-        losses.append((by_text.item(), by_sound.item()))
+        losses.append((by_text.item(), by_sound.item(), by_time.item()))
         if rank == 0 and step % REPORT == 0:
-            text, sound = (sum(column) / REPORT for column in zip(*losses[-REPORT:], strict=True))
-            print(f"{spent / 60:6.2f} min {step:6} steps, loss by text {text:.3f}, by sound {sound:.3f}", flush=True)
+            parts = ", ".join(f"{statistics.mean(column):.3f}" for column in zip(*losses[-REPORT:], strict=True))
+            print(f"{spent / 60:6.2f} min {step:6} steps, losses by text, sound, time: {parts}", flush=True)
         if rank == 0 and (spent - checked > CHECK or spent >= limit):
             checked = spent
             states = {name: part.state_dict() for name, part in held.items()}
@@ -152,11 +166,11 @@ def train(rank: int, args: argparse.Namespace) -> None:
 
 def share(trained: list[nn.Parameter], clock: float) -> float:
     """Average the gradients over the processes; the first one's clock counts for all."""
-    parts = [p for p in trained if p.grad is not None]
-    flat = torch.cat([torch.tensor([clock if dist.get_rank() == 0 else 0.0]), *(p.grad.reshape(-1) for p in parts)])
+    parts = [p.grad for p in trained if p.grad is not None]
+    flat = torch.cat([torch.tensor([clock if dist.get_rank() == 0 else 0.0]), *(part.reshape(-1) for part in parts)])
     dist.all_reduce(flat)
-    for part, mean in zip(parts, flat[1:].split([p.numel() for p in parts]), strict=True):
-        part.grad = mean.reshape(part.shape) / dist.get_world_size()
+    for part, mean in zip(parts, flat[1:].split([part.numel() for part in parts]), strict=True):
+        part.copy_(mean.reshape(part.shape) / dist.get_world_size())
     return float(flat[0])
 
 
