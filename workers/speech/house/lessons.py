@@ -39,7 +39,8 @@ class Spoken:
 @dataclass(slots=True)
 class Lessons:
     """A batch: waves [B, N], band gains [B, 80], decoder tokens and labels [B, T], about when each label is heard
-    ([B, T] seconds, or not a number), sounds of each window; and whether parts of what is heard are to be lost."""
+    ([B, T] seconds, or not a number), the sounds of each window if it is known by them; and
+    whether parts of what is heard are to be lost."""
 
     waves: Tensor
     gains: Tensor
@@ -107,7 +108,7 @@ class Teacher:
         return round(RATE * min(self.own.expovariate(1 / mean), 4 * mean))
 
     def _short(self, picks: list[int]) -> Spoken:
-        parts, sentences, at = [np.zeros(self._pause(0.05), np.float32)], [], 0
+        parts, sentences = [np.zeros(self._pause(0.05), np.float32)], []
         for which in picks:
             at = sum(map(len, parts))
             parts += [self._voice(which), np.zeros(self._pause(0.1), np.float32)]
@@ -119,7 +120,7 @@ class Teacher:
         spoken = Spoken(np.zeros(SAMPLES, np.float32), [])
         if self.own.random() < SHARES["silence"]:
             return spoken
-        at, wanted = self._pause(0.4), self.own.choice([1, 1, 1, 2, 3, 9, 9])
+        at, wanted = self._pause(self.own.choice([0.2, 0.4, 1.5])), self.own.choice([1, 1, 1, 2, 3, 9, 9])
         for _ in range(wanted):
             which = self.own.randrange(len(self.corpus))
             wave = self._voice(which)
@@ -137,8 +138,8 @@ class Teacher:
     def _lessons(self, heard: list[Spoken]) -> Lessons:
         longest = -(-max(len(spoken.wave) for spoken in heard) // (2 * HOP)) * 2 * HOP
         waves = np.zeros((len(heard), longest), np.float32)
-        for row, spoken in zip(waves, heard, strict=True):
-            row[: len(spoken.wave)] = self._spoil(spoken.wave)
+        for wave, spoken in zip(waves, heard, strict=True):
+            wave[: len(spoken.wave)] = self._spoil(spoken.wave)
         answers = [self._answer(spoken) for spoken in heard]
         shape = (len(heard), max(len(answer.tokens) for answer in answers))
         tokens, labels = torch.full(shape, self.ids[networks.END]), torch.full(shape, IGNORED)
@@ -147,7 +148,7 @@ class Teacher:
             for held, part in ((tokens, answer.tokens), (labels, answer.labels), (times, answer.times)):
                 held[row, : len(part)] = torch.tensor(part)
         gains = torch.from_numpy(np.stack([self._tone() for _ in heard])).float()
-        sounds = ["".join(s[3] for s in spoken.sentences) for spoken in heard]
+        sounds = ["" if spoken.cut else "".join(s[3] for s in spoken.sentences) for spoken in heard]
         return Lessons(torch.from_numpy(waves), gains, tokens, labels, times, sounds, self._chance("masked"))
 
     def _spoil(self, wave: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -69,10 +69,10 @@ NOISE = {"noise at 20 dB": 20.0, "noise at 10 dB": 10.0}
 
 
 def exercise(kind: str, count: int, seed: int = SEED) -> list[Said]:
-    """Held-out sentences of one kind, the same for the same seed."""
+    """Held-out sentences of one kind, no two alike, the same for the same seed."""
     rng, noise = random.Random(f"{seed} {kind}"), np.random.default_rng(seed)
     said = []
-    for text in sentences(rng, count, held_out=True):
+    for text in list(dict.fromkeys(sentences(rng, 4 * count, held_out=True)))[:count]:
         wave = corpus.say(text, MANNERS[kind](rng)).astype(np.float32) / np.float32(32768)
         if kind in NOISE:
             level = np.sqrt(np.mean(np.square(wave))) * 10 ** (-NOISE[kind] / 20)

@@ -29,9 +29,9 @@ from workers.speech.house.lessons import IGNORED, Lessons, Teacher
 
 WEIGHTS = Path(__file__).parent / "weights" / "ear"
 PARTS = 60  # thousands of sentences
-BATCH = {"sentences": 24, "windows": 16}
+BATCH = {"sentences": 24, "windows": 10}
 WINDOWS_FROM = 0.65  # of the run's time
-HARD_FROM = 0.6  # the voices are clear at first, and as spoilt as they will be from here on
+HARD_FROM = 1.0  # the voices are clear at first, and as spoilt as they will be from here on
 PEAK, WARM = 1.5e-3, 300  # learning rate, and the steps until it is reached
 BY_SOUND = 1.0  # weight of the encoder's own lesson: to spell the sounds it hears
 BY_TIME, NEAR = 1.0, 0.2  # weight of the guided heads' lesson; what is near the next word, in seconds
@@ -78,6 +78,8 @@ class Learner(nn.Module):
 def by_sound(spelt: Tensor, sounds: list[str]) -> Tensor:
     """CTC between what the encoder spells [B, T, letters + 1] and the sounds of each window."""
     rows = [i for i, letters in enumerate(sounds) if letters]
+    if not rows:
+        return 0 * spelt.sum()
     targets = [[LETTERS.index(letter) + 1 for letter in sounds[i] if letter in LETTERS] for i in rows]
     lengths = torch.tensor([len(letters) for letters in targets])
     flat = torch.tensor([letter for letters in targets for letter in letters])
@@ -89,6 +91,8 @@ def by_time(attentions: tuple[Tensor, ...], times: Tensor) -> Tensor:
     """How much the guided heads of the decoder's layers ([B, heads, T, places] each) look elsewhere than where the next
     token is heard: left to themselves they take long to find out that text and sound run side by side."""
     rows = ~times.isnan()
+    if not rows.any():
+        return torch.zeros(())
     looks = torch.stack([heads[:, : networks.GUIDED].transpose(1, 2)[rows] for heads in attentions]).float()
     away = torch.arange(looks.shape[-1]) * networks.TICK - times[rows].unsqueeze(-1)
     return (looks * (1 - torch.exp(-0.5 * (away / NEAR).square())).unsqueeze(1)).sum(-1).mean()
