@@ -154,17 +154,17 @@ RULES: dict[str, list[str] | str] = {
 }  # fmt: skip
 
 
-def sentence(rng: random.Random) -> str:
+def sentence(rng: random.Random, loose: float = LOOSE) -> str:
     """A sentence with its capital and its full stop or question mark: `Where is the station?`"""
-    text = _loose(rng) if rng.random() < LOOSE else _expand("sentence", rng)
+    text = _loose(rng) if rng.random() < loose else _expand("sentence", rng)
     return text[0].upper() + text[1:]
 
 
-def sentences(rng: random.Random, count: int, *, held_out: bool) -> list[str]:
-    """So many sentences, all of them of the training side or all held out; held-out ones follow the grammar."""
+def sentences(rng: random.Random, count: int, *, held_out: bool, loose: float = LOOSE) -> list[str]:
+    """So many sentences, all of them of the training side or all held out."""
     found: list[str] = []
     while len(found) < count:
-        text = sentence(rng)
+        text = sentence(rng, loose)
         if is_held_out(text) == held_out:
             found.append(text)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from workers.speech.house.networks import LONGEST, PLACES, RATE, TICK, WINDOW
 IGNORED = -100  # a label that costs nothing
 SAMPLES = WINDOW * RATE
 SORTED = 16  # batches of equal length are cut from so many batches' worth of windows
-SHARES = {"two sentences": 0.2, "silence": 0.06, "cut": 0.5, "timestamps": 0.5, "prompt": 0.15, "translate": 0.1}
+SHARES = {"silence": 0.06, "cut": 0.5, "timestamps": 0.5, "prompt": 0.15, "translate": 0.1}
 SPOILT = {"noise": 0.6, "room": 0.15, "tone": 0.5, "telephone": 0.05, "stretched": 0.4, "masked": 0.5}
 FADED = 0.03  # share of the decoder's tokens that are replaced by others, so that it listens
 
@@ -72,11 +72,11 @@ class Teacher:
         self.hardness = 1.0  # how much of SPOILT is done
         self.first_tick: int = tokenizer.convert_tokens_to_ids("<|0.00|>")
 
-    def sentences(self) -> Iterator[Lessons]:
-        """Windows of one sentence or two, no longer than they must be."""
+    def sentences(self, counts: Sequence[int]) -> Iterator[Lessons]:
+        """Windows of a few sentences, one of `counts`, no longer than they must be."""
         while True:
             count = self.batch * SORTED
-            picks = [[self._pick() for _ in range(self._two())] for _ in range(count)]
+            picks = [[self._pick() for _ in range(self.rng.choice(counts))] for _ in range(count)]
             picks.sort(key=lambda some: sum(self.corpus.length(which) for which in some))
             groups = [picks[i : i + self.batch] for i in range(0, count, self.batch)]
             self.rng.shuffle(groups)
@@ -94,9 +94,6 @@ class Teacher:
     def _pick(self) -> int:
         return self.rng.randrange(len(self.corpus))
 
-    def _two(self) -> int:
-        return 2 if self.rng.random() < SHARES["two sentences"] else 1
-
     def _voice(self, which: int) -> NDArray[np.float32]:
         wave = self.corpus.wave(which)
         if self._chance("stretched"):
@@ -110,11 +107,13 @@ class Teacher:
     def _short(self, picks: list[int]) -> Spoken:
         parts, sentences = [np.zeros(self._pause(0.05), np.float32)], []
         for which in picks:
-            at = sum(map(len, parts))
-            parts += [self._voice(which), np.zeros(self._pause(0.1), np.float32)]
-            end = at + len(parts[-2])
+            at, wave = sum(map(len, parts)), self._voice(which)
+            end = at + len(wave)
+            if end > SAMPLES:
+                break
+            parts += [wave, np.zeros(self._pause(self.own.choice([0.1, 0.3])), np.float32)]
             sentences.append((at / RATE, end / RATE, self.corpus.texts[which], self.corpus.sounds[which]))
-        return Spoken(np.concatenate(parts)[:SAMPLES], [s for s in sentences if s[1] <= WINDOW])
+        return Spoken(np.concatenate(parts)[:SAMPLES], sentences)
 
     def _whole(self) -> Spoken:
         spoken = Spoken(np.zeros(SAMPLES, np.float32), [])

@@ -64,6 +64,7 @@ MANNERS: dict[str, Callable[[random.Random], Manner]] = {
     "fast, 260 words a minute": at_speed(260),
     "noise at 20 dB": corpus.draw_manner,
     "noise at 10 dB": corpus.draw_manner,
+    "words in no order": usual,
 }
 NOISE = {"noise at 20 dB": 20.0, "noise at 10 dB": 10.0}
 
@@ -72,7 +73,8 @@ def exercise(kind: str, count: int, seed: int = SEED) -> list[Said]:
     """Held-out sentences of one kind, no two alike, the same for the same seed."""
     rng, noise = random.Random(f"{seed} {kind}"), np.random.default_rng(seed)
     said = []
-    for text in list(dict.fromkeys(sentences(rng, 4 * count, held_out=True)))[:count]:
+    texts = sentences(rng, 4 * count, held_out=True, loose=float(kind == "words in no order"))
+    for text in list(dict.fromkeys(texts))[:count]:
         wave = corpus.say(text, MANNERS[kind](rng)).astype(np.float32) / np.float32(32768)
         if kind in NOISE:
             level = np.sqrt(np.mean(np.square(wave))) * 10 ** (-NOISE[kind] / 20)

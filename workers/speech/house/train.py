@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import math
 import random
 import statistics
 import time
@@ -29,10 +28,11 @@ from workers.speech.house.lessons import IGNORED, Lessons, Teacher
 
 WEIGHTS = Path(__file__).parent / "weights" / "ear"
 PARTS = 60  # thousands of sentences
-BATCH = {"sentences": 24, "windows": 10}
+BATCH = {"sentences": 24, "several": 16, "windows": 10}
+SENTENCES, SEVERAL = (1, 1, 1, 1, 2), (1, 2, 2, 3, 4)  # how many to a window
 WINDOWS_FROM = 0.65  # of the run's time
 HARD_FROM = 1.0  # the voices are clear at first, and as spoilt as they will be from here on
-PEAK, WARM = 1.5e-3, 300  # learning rate, and the steps until it is reached
+PEAK, WARM, COOL = 1.5e-3, 300, 0.4  # learning rate, the steps until it is reached, the share of time it falls for
 BY_SOUND = 1.0  # weight of the encoder's own lesson: to spell the sounds it hears
 BY_TIME, NEAR = 1.0, 0.2  # weight of the guided heads' lesson; what is near the next word, in seconds
 SMOOTHING = 0.05
@@ -111,8 +111,8 @@ def masked(mel: Tensor) -> Tensor:
 
 
 def learning_rate(step: int, done: float) -> float:
-    """Linear warm-up, then a cosine down to 1 % of the peak; `done` is the share of the run that is over."""
-    return PEAK * min(1.0, (step + 1) / WARM) * (0.495 * (1 + math.cos(math.pi * min(1.0, done))) + 0.01)
+    """Up to the peak, along it, and down to nothing; `done` is the share of the run that is over."""
+    return PEAK * min(1.0, (step + 1) / WARM, max(0.0, 1 - done) / COOL)
 
 
 def train(rank: int, args: argparse.Namespace) -> None:
@@ -135,7 +135,8 @@ def train(rank: int, args: argparse.Namespace) -> None:
             part.load_state_dict(saved[name])
     spoken, seed = corpus.Corpus(args.work / "corpus"), args.seed + 31 * step
     teachers = [Teacher(spoken, processor.tokenizer, size, seed, rank, args.processes) for size in BATCH.values()]
-    sentences, windows = teachers[0].sentences(), teachers[1].windows()
+    sentences, several = teachers[0].sentences(SENTENCES), teachers[1].sentences(SEVERAL)
+    windows = teachers[2].windows()
     torch.manual_seed(args.seed + step + 104_729 * rank)
     limit, began, checked, losses = 60 * args.minutes, time.monotonic() - spent, spent, []
     while spent < limit:
@@ -144,7 +145,8 @@ def train(rank: int, args: argparse.Namespace) -> None:
             group["lr"] = learning_rate(step, done)
         for teacher in teachers:
             teacher.hardness = min(1.0, done / HARD_FROM)
-        by_text, by_sound, by_time = learner(next(windows if done >= WINDOWS_FROM else sentences))
+        source = sentences if done < WINDOWS_FROM else windows if step % 2 else several
+        by_text, by_sound, by_time = learner(next(source))
         (by_text + BY_SOUND * by_sound + BY_TIME * by_time).backward()
         spent = share(trained, time.monotonic() - began)
         nn.utils.clip_grad_norm_(trained, 1.0)
