@@ -13,6 +13,7 @@ from benchmarks.avatars import bench_avatars
 from benchmarks.download import bench_download
 from benchmarks.latency import bench_drain, bench_latency
 from benchmarks.overhead import bench_overhead
+from benchmarks.predict import bench_predict
 from benchmarks.resources import bench_resources
 from benchmarks.status import bench_status
 from benchmarks.submit import bench_submit
@@ -26,6 +27,7 @@ PARTS: dict[str, Callable[[float], Any]] = {
     "overhead": bench_overhead,
     "resources": bench_resources,
     "avatars": bench_avatars,
+    "predict": bench_predict,
 }
 
 

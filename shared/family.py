@@ -78,10 +78,14 @@ class FileInput(Schema):
 
 @dataclass(frozen=True, slots=True)
 class FileField:
-    """A file that an operation takes: the media types that it may have (see `shared.signatures`), its most bytes."""
+    """A file that an operation takes: the media types that it may have (see `shared.signatures`), its most bytes.
+
+    `unsupported` is how the answer to a file of another type begins, where "Invalid <field>" says too little.
+    """
 
     media_types: tuple[str, ...]
     max_bytes: int
+    unsupported: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.max_bytes <= MAX_FILE_BYTES:
@@ -165,8 +169,9 @@ class Operation:
     parts, and the text field `config` whose JSON object is the rest of the input. Examples are JSON all the same.
     `resolve` fixes what the client left open (a random seed, the default model) before the job is accepted, so that
     every attempt makes the same thing. `models` names what a resolved request needs, so that a request for a model
-    that no worker has is refused at once, by `missing_model` with the names there are. `wants_preview` tells whether
-    a request asked for previews.
+    that no worker has is refused at once, by `missing_model` with the names there are. `suit` fits a resolved request
+    to what the family's models say of themselves (by name; with the `task` of each), or raises an AtelierError that
+    says what the model cannot do. `wants_preview` tells whether a request asked for previews.
 
     A path may hold fields of the input in braces. `access` is the scope that a POST needs; an operation without paths
     is the platform's own. `form_fields` lets a form give the input's other fields as text parts as well. `accepted`
@@ -190,6 +195,7 @@ class Operation:
     parse: Callable[[Any], Any] = field(default=lambda body: body)
     resolve: Callable[[Any], Any] = field(default=lambda request: request)
     models: Callable[[Any], tuple[ModelRef, ...]] = field(default=lambda _: ())
+    suit: Callable[[Any, Mapping[str, Mapping[str, Any]]], Any] = field(default=lambda request, _known: request)
     wants_preview: Callable[[Any], bool] = field(default=lambda request: getattr(request, "preview", False))
     reply_needs_files: bool = True
     missing_model: Callable[[ModelRef, Sequence[str]], AtelierError] = unknown_model

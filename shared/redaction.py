@@ -13,6 +13,7 @@ from typing import Any
 GONE = "[redacted]"
 LONGEST = 32_768  # characters of one text that are logged
 DEEPEST = 8  # levels of a nested field
+SHORTEST = 8  # characters of a secret that is told from other text
 
 # Part of a name: X-API-Key, ATELIER_SECRET_KEY, new_password, Set-Cookie, X-Amz-Signature, …
 SECRET_NAME = re.compile(
@@ -48,6 +49,15 @@ SHAPES = re.compile(
 )
 
 
+_own_secrets: set[str] = set()
+
+
+def never_say(secret: str) -> None:
+    """Take this text out of every line from now on, wherever it stands; short ones are only found by their names."""
+    if len(secret) >= SHORTEST:
+        _own_secrets.add(secret)
+
+
 def redact(value: Any, depth: int = 0) -> Any:
     """The value as it may be logged: texts without secrets, and nothing that goes by a secret's name."""
     if value is None or isinstance(value, bool | int | float):
@@ -67,6 +77,8 @@ def redact(value: Any, depth: int = 0) -> Any:
 
 def redact_text(text: str) -> str:
     """The same for a text, such as a message or a traceback; one that is very long loses its end."""
+    for secret in _own_secrets:
+        text = text.replace(secret, GONE)
     text = _shortened(text)
     text = SHAPES.sub(GONE, text)
     text = API_KEY.sub(rf"\1{GONE}", text)

@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.accounts.password_rules import password_problem
@@ -27,6 +36,11 @@ LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 SECRET_LENGTH, SECRET_LETTERS = 32, 10  # characters; different ones, so that no sample or repetition passes
 ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 LOCAL_ONLY = {"ATELIER_HOME"}  # read by the local stack before settings exist
+OWNERS = (  # on the Hugging Face hub: those who publish the models that are widely used
+    *("black-forest-labs", "distilbert", "facebook", "google", "google-bert", "HuggingFaceTB", "kakao-enterprise"),
+    *("latent-consistency", "microsoft", "openai", "Qwen", "sentence-transformers", "sshleifer", "stabilityai"),
+    *("stable-diffusion-v1-5", "suno"),
+)
 LISTS = (
     "families",
     "extra_families",
@@ -36,6 +50,7 @@ LISTS = (
     "egress_ports",
     "egress_networks",
     "webhook_schedule",
+    "hub_owners",
 )  # separated by commas
 
 
@@ -178,12 +193,43 @@ class Settings(BaseSettings):
 
     # Workers
     device: str = Field("auto", validation_alias=AliasChoices("DEVICE"), description="auto, cpu, cuda, cuda:1, …")
-    families: Annotated[tuple[str, ...], NoDecode] = ()
+    families: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="what this worker serves; empty means all, and -models means all but that"
+    )
     extra_families: Annotated[tuple[str, ...], NoDecode] = ()
     models_dir: Path = Path("models")
     image_model: str = "house-shapes"
     avatar_model: str = "house-heads"
-    memory_fraction: float = Field(0.8, gt=0, le=1)
+    hearing_model: str = Field("house-ear", description="hears where POST /transcribe names no model")
+    speech_model: str = Field("house-voice", description="what speaks where a request names no model")
+    memory_fraction: float = Field(
+        0.8, gt=0, le=1, description="the share of the device's memory above which idle models leave for another"
+    )
+    model_memory_bytes: int = Field(
+        0, ge=0, description="what the weights of a worker's loaded models may take together; 0: no budget"
+    )
+
+    # Models from elsewhere (`workers/models/`)
+    hub_endpoint: str = Field(
+        "https://huggingface.co",
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*[^\s/?#])?$",
+        description="the hub, or a mirror of it; one on a private network must be in ATELIER_EGRESS_NETWORKS",
+    )
+    hub_token: SecretStr | None = Field(None, description="sent to the hub alone, for private and gated repositories")
+    hub_offline: bool = Field(False, description="ask no hub and no address for models; what is there can be used")
+    hub_owners: Annotated[tuple[str, ...], NoDecode] = Field(
+        OWNERS, description="whose repositories may be downloaded; * means everybody's"
+    )
+    hub_experimental: bool = Field(
+        False, description='with `"experimental": true` a request may name a repository of anybody else, too'
+    )
+    max_model_bytes: PositiveInt = Field(
+        20_000_000_000, description='of one download; `"enable_large_model": true` goes beyond it'
+    )
+    models_reserve_bytes: int = Field(2_000_000_000, ge=0, description="what downloads leave free on the models' disk")
+    import_dir: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = Field(
+        None, description="the only folder that POST /models/import takes models from"
+    )
 
     # Logs
     log_level: str = Field("INFO", validation_alias=AliasChoices("LOG_LEVEL"))

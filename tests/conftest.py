@@ -31,6 +31,8 @@ QUICK = {
     "ATELIER_QUEUE_SIZE": "0",
     "ATELIER_MAX_LIVE_JOBS": "0",
     "ATELIER_EXTRA_FAMILIES": "tests.toys.family",
+    "ATELIER_HUB_ENDPOINT": "http://127.0.0.1:9",  # nobody is there, and nobody may go there
+    "ATELIER_IMPORT_DIR": "/nonexistent/imports",
     "LOG_LEVEL": "WARNING",
 }
 # Modules that read the settings at import need some; tests never connect with these.
@@ -119,9 +121,12 @@ def storage_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def environment(database_url: str, redis_url: str, storage_url: str) -> dict[str, str]:
-    """The environment of a platform with short times and the toy family."""
-    return {**QUICK, "DATABASE_URL": database_url, "REDIS_URL": redis_url, "STORAGE_URL": storage_url}
+def environment(
+    database_url: str, redis_url: str, storage_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """The environment of a platform with short times, the toy family and no models but those of the house."""
+    servers = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "STORAGE_URL": storage_url}
+    return {**QUICK, **servers, "ATELIER_MODELS_DIR": str(tmp_path_factory.mktemp("models"))}
 
 
 def _execute(url: str, statement: sql.Composable) -> None:

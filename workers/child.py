@@ -6,22 +6,18 @@ import os
 import signal
 import socket
 from functools import lru_cache
-from typing import Any
 
 from celery.signals import worker_process_init
-from sqlalchemy.exc import SQLAlchemyError
 
+from shared.catalog.reports import Needs, needs_of
 from shared.database import open_database
 from shared.events import EventPublisher
-from shared.fleet.reports import report_resident
-from shared.logging import get_logger
 from shared.settings import get_settings
 from shared.storage.open import open_storage
-from workers.runtime.devices import choose_device, describe_device
+from workers.runtime.devices import choose_device
 from workers.runtime.executor import Executor
-from workers.runtime.residency import Residency
-
-log = get_logger(__name__)
+from workers.runtime.residency import Residence, Residency
+from workers.runtime.residency_reporter import ResidencyReporter
 
 
 def worker_name(parent: int) -> str:
@@ -35,18 +31,15 @@ def executor() -> Executor:
     settings = get_settings()
     engine = open_database(settings.database_url, pool_size=3, name="atelier-worker", ping=False)
     name = worker_name(os.getppid())
-    told: list[dict[str, Any]] = []
 
-    def tell(status: dict[str, Any]) -> None:
-        if told != [status]:
-            try:
-                with engine.begin() as connection:
-                    report_resident(connection, name, describe_device(residency.device) | status)
-                told[:] = [status]
-            except SQLAlchemyError as error:
-                log.warning("could not report what is loaded", error=str(error).split("\n", 1)[0])
+    def needs(residence: Residence) -> Needs:
+        with engine.connect() as connection:
+            return needs_of(connection, residence.family, residence.model)
 
-    residency = Residency(choose_device(settings.device), settings.memory_fraction)
+    device = choose_device(settings.device)
+    residency = Residency(device, settings.memory_fraction, budget=settings.model_memory_bytes, needs=needs)
+    reporter = ResidencyReporter(settings.database_url, engine, residency, name)
+    reporter.start()
     return Executor(
         settings,
         engine,
@@ -54,7 +47,7 @@ def executor() -> Executor:
         EventPublisher(settings.redis_url),
         residency,
         f"{name}/{os.getpid()}",
-        tell,
+        reporter.tell,
     )
 
 

@@ -13,25 +13,28 @@ from celery.signals import task_failure, worker_ready, worker_shutdown, worker_s
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.catalog.reports import report_models
 from shared.database import open_database
 from shared.events import EventPublisher
 from shared.family import ModelCard
 from shared.fleet import REPORT_SECONDS
-from shared.fleet.reports import report, report_models, touch
+from shared.fleet.reports import forget_resident, report, touch
 from shared.jobs.upkeep import Budget, reap_worker
 from shared.logging import get_logger
 from shared.settings import Settings, get_settings
 from workers.child import worker_name
 from workers.families import served_families
+from workers.model_folders import HASHES
 
 log = get_logger(__name__)
 
 CANCEL_PATIENCE = 30  # seconds until a child that does not stop for a cancellation is killed
 
+# A child may hold a batch: it is not killed for the wish to cancel one job while it works on the others.
 HELD = text("""
-SELECT DISTINCT lease_owner, lease_expires_at < now() OR cancel_requested_at < now() - make_interval(secs => :patience)
-    AS hopeless
-FROM jobs WHERE state = 'running' AND starts_with(lease_owner, :prefix)
+SELECT lease_owner, bool_or(lease_expires_at < now())
+    OR bool_and(coalesce(cancel_requested_at < now() - make_interval(secs => :patience), false)) AS hopeless
+FROM jobs WHERE state = 'running' AND starts_with(lease_owner, :prefix) GROUP BY lease_owner
 """)
 
 # Jobs that have been due for a while, for which the dispatcher has rung, and that still nobody claimed.
@@ -103,11 +106,13 @@ class Guard(threading.Thread):
             for name, cards in changed.items():
                 report_models(connection, self._name, name, cards)
         self._reported = found
+        HASHES.compute_in_background()  # a later round tells them
 
     def _round(self) -> None:
         with self._engine.begin() as connection:
             touch(connection, self._name, self._state)
             held = connection.execute(HELD, {"prefix": f"{self._name}/", "patience": CANCEL_PATIENCE}).all()
+            forget_resident(connection, self._name, self._children())
             unheard = connection.execute(
                 UNHEARD, {"families": list(served_families()), "deaf": self._settings.deaf_seconds}
             ).scalar_one()

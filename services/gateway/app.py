@@ -33,6 +33,8 @@ from services.gateway.middleware import (
 )
 from services.gateway.models.endpoints import models_router
 from services.gateway.results import endpoints as results
+from services.gateway.server.endpoints import server_router
+from services.gateway.speech import endpoints as speech
 from services.gateway.uploads import endpoints as uploads
 from services.gateway.usage import endpoints as usage
 from services.gateway.version import PLATFORM_VERSION
@@ -69,7 +71,9 @@ def make_app(settings: Settings, families: dict[str, Family]) -> FastAPI:
         results.router,
         uploads.router,
         models_router(families),
+        speech.router,
         metrics.router,
+        server_router(families),
         webhooks.router,
         usage.router,
     ):
@@ -130,7 +134,10 @@ def _install_schemas(app: FastAPI, families: dict[str, Family]) -> None:
         if app.openapi_schema is None:
             document = generate()
             schemas = document["components"]["schemas"]
-            schemas |= operation_schemas(families) | {"Problem": Problem.model_json_schema()}
+            ours = operation_schemas(families) | {"Problem": Problem.model_json_schema()}
+            if clash := schemas.keys() & ours.keys():
+                raise RuntimeError(f"two schemas have one name: {', '.join(sorted(clash))}")
+            schemas |= ours
             for name in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(name, None)
             for path in document["paths"].values():

@@ -33,6 +33,7 @@ from shared.accounts.passwords import Passwords
 from shared.accounts.stream_tickets import StreamTickets
 from shared.accounts.tokens import TokenSigner, derive
 from shared.accounts.users import Users
+from shared.catalog.queries import CatalogQueries
 from shared.durability import QUESTION, check_database, check_redis
 from shared.fleet import ALIVE_SECONDS
 from shared.fleet.queries import FleetQueries
@@ -77,7 +78,7 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
         uploads=uploads,
         stored=StoredFiles(jobs, uploads, storage),
         fleet=fleet,
-        catalog=Catalog(fleet),
+        catalog=Catalog(CatalogQueries(read_pool)),
         waiting=Waiting(client, jobs),
         notifier=notifier,
         counters=Counters(),

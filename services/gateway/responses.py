@@ -29,6 +29,7 @@ DESCRIPTIONS = {
     460: "The body does not match the checksum that came with it.",
     500: "An unexpected error.",
     503: "Not possible at the moment (no model, queue full, database away); Retry-After says when to try again.",
+    504: "The job was not done within the time that its request allowed.",
 }
 PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}

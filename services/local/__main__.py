@@ -34,7 +34,7 @@ def main() -> int:
     began = time.monotonic()
     stack = LocalStack(arguments.home, Ports(gateway=arguments.port), say)
     try:
-        say("Starting Postgres, Redis, the gateway, the coordinator, a worker and Flower …")
+        say("Starting Postgres, Redis, the gateway, the coordinator, two workers and Flower …")
         stack.start()
         say(f"Up after {time.monotonic() - began:.1f} s. First job: {arguments.prompt}")
         picture = draw(stack.url, stack.headers, arguments.prompt, arguments.out)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -127,7 +127,7 @@ class LocalStack:
         return [
             Child("gateway", [*python, "services.gateway"]),
             Child("coordinator", [*python, "services.coordinator"]),
-            Child("worker", [*python, "workers"], grace=grace),
+            *(Child(name, [*python, "workers"], grace, own) for name, own in workers(environment).items()),
             Child("flower", [*python, "services.flower"]),
         ]
 
@@ -150,6 +150,22 @@ class LocalStack:
                 raise StackError(f"{name} cannot sign in with ATELIER_ADMIN_PASSWORD: {error.response.text}") from None
         status = httpx.get(f"{self.url}/models/status", headers=self.headers, timeout=5).json()
         return bool(status["workers"] and status["models"])
+
+
+def workers(environment: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The workers by name, with what each has in its environment: one for downloads, so that no picture waits for them.
+
+    It needs no device, and so loads no torch. ATELIER_FAMILIES is heeded: who serves no models, downloads none.
+    """
+    asked = [name.strip() for name in environment.get("ATELIER_FAMILIES", "").split(",") if name.strip()]
+    chosen = [name for name in asked if not name.startswith("-")]
+    found = {}
+    if chosen != ["models"]:
+        others = [name for name in asked if name not in ("models", "-models")]
+        found["worker"] = {"ATELIER_FAMILIES": ",".join([*others, "-models"])}
+    if "-models" not in asked and (not chosen or "models" in chosen):
+        found["downloads"] = {"ATELIER_FAMILIES": "models", "DEVICE": "cpu"}
+    return found
 
 
 def ensure_database(server_url: str, name: str) -> str:

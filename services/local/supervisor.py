@@ -17,11 +17,12 @@ STABLE_SECONDS = 30.0  # a process that ran this long starts again without a pau
 
 @dataclass(slots=True)
 class Child:
-    """One supervised process; `grace` is how long it may take to stop (s)."""
+    """One supervised process; `grace` is how long it may take to stop (s), `own` is added to its environment."""
 
     name: str
     command: Sequence[str]
     grace: float = 15.0
+    own: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     start_again_at: float = 0.0
@@ -62,7 +63,8 @@ class Supervisor:
         return self._logs / f"{name}.log"
 
     def _start(self, child: Child) -> None:
-        child.process = spawn(child.command, self.log_of(child.name), environment=self._environment)
+        environment = {**self._environment, **child.own}
+        child.process = spawn(child.command, self.log_of(child.name), environment=environment)
         child.started_at = time.monotonic()
 
     def _plan_restart(self, child: Child, now: float) -> None:

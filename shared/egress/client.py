@@ -6,11 +6,12 @@ It reads no proxy and no password from the environment; of it only SSL_CERT_FILE
 from __future__ import annotations
 
 import logging
+import math
 import ssl
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import httpcore2
@@ -18,7 +19,7 @@ import httpx2
 
 from shared.egress.addresses import Network, Resolve, resolve_host
 from shared.egress.errors import BadAnswer, BadUrl, FetchFailed
-from shared.egress.network import Blocked, GuardedBackend
+from shared.egress.network import Blocked, GuardedBackend, Patience
 from shared.egress.urls import origin_of, parse_url, port_of
 from shared.logging import get_logger
 
@@ -34,11 +35,36 @@ BROKEN = (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.Protocol
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server said. `chunks` reads the body once, as it is asked for; it raises EgressError."""
+    """What a server said. `chunks` reads the body once, as it is asked for; it raises EgressError.
+
+    `headers` have their names in small letters; of one that came several times the last is kept.
+    """
 
     status: int
-    retry_after: str | None
+    headers: Mapping[str, str]
     chunks: Iterator[bytes]
+
+    @property
+    def retry_after(self) -> str | None:
+        return self.headers.get("retry-after")
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What is unusual about a request: a file of gigabytes takes longer than `Egress` allows others.
+
+    `headers` go to every server on the way, `token` (as a bearer's) to the first one alone. The rest is as
+    `shared.egress.network.Patience` has it, `seconds` for all of it instead of the Egress's own.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    token: str | None = None
+    seconds: float | None = None
+    silence: float = math.inf
+    watch: Callable[[], None] | None = None
+
+
+ORDINARY = Asking()
 
 
 class Egress:
@@ -61,29 +87,41 @@ class Egress:
         self._resolve, self._own_tls = resolve, tls
 
     @contextmanager
-    def get(self, url: str, limit: int) -> Iterator[Answer]:
+    def get(self, url: str, limit: int, asking: Asking = ORDINARY) -> Iterator[Answer]:
         """The answer, of at most `limit` bytes, after up to MAX_REDIRECTS redirects; raises EgressError."""
-        deadline = time.monotonic() + self._seconds
-        place = parse_url(url, self._ports)
+        patience = self._patience(asking)
+        place = first = parse_url(url, self._ports)
+        token = asking.token
         for _ in range(MAX_REDIRECTS + 1):
-            with self._asked("GET", place, {"Accept": "*/*"}, None, deadline) as response:
+            secret = {"Authorization": f"Bearer {token}"} if token else {}
+            with self._asked("GET", place, {"Accept": "*/*", **asking.headers, **secret}, None, patience) as response:
                 target = _header(response, b"location")
                 if response.status not in REDIRECTS or target is None:
                     yield _answer(response, limit, place)
                     return
                 place = self._redirected(place, target)
+                if origin_of(place) != origin_of(first):
+                    token = None  # and it stays so, whatever this server sends us back to
         raise _failed(place, "too many redirects", transient=False)
 
     @contextmanager
     def post(self, url: str, content: bytes, headers: Mapping[str, str], limit: int) -> Iterator[Answer]:
         """The answer, of at most `limit` bytes; a redirect is an answer like any other. Raises EgressError."""
+        with self.ask("POST", url, content, limit, Asking(headers)) as answer:
+            yield answer
+
+    @contextmanager
+    def ask(
+        self, method: str, url: str, content: bytes | None, limit: int, asking: Asking = ORDINARY
+    ) -> Iterator[Answer]:
+        """One request and its answer, of at most `limit` bytes, be it a redirect or not; raises EgressError."""
         place = parse_url(url, self._ports)
-        with self._asked("POST", place, headers, content, time.monotonic() + self._seconds) as response:
+        with self._asked(method, place, asking.headers, content, self._patience(asking)) as response:
             yield _answer(response, limit, place)
 
     @contextmanager
     def _asked(
-        self, method: str, place: httpx2.URL, headers: Mapping[str, str], content: bytes | None, deadline: float
+        self, method: str, place: httpx2.URL, headers: Mapping[str, str], content: bytes | None, patience: Patience
     ) -> Iterator[httpcore2.Response]:
         own = {"Host": place.netloc.decode("ascii"), "Accept-Encoding": "identity", "User-Agent": "atelier"}
         sent = list({**headers, **own}.items())
@@ -91,7 +129,7 @@ class Egress:
         pool = httpcore2.ConnectionPool(
             ssl_context=self._tls if place.scheme == "https" else None,  # it takes a while to read
             max_keepalive_connections=0,  # every redirect connects anew, and is checked anew
-            network_backend=GuardedBackend(self._resolve, self._networks, deadline),
+            network_backend=GuardedBackend(self._resolve, self._networks, patience),
         )
         with (
             _translated(place),
@@ -99,6 +137,10 @@ class Egress:
             pool.stream(method, target, headers=sent, content=content) as found,
         ):
             yield found
+
+    def _patience(self, asking: Asking) -> Patience:
+        seconds = self._seconds if asking.seconds is None else asking.seconds
+        return Patience(time.monotonic() + seconds, asking.silence, asking.watch)
 
     def _redirected(self, place: httpx2.URL, target: bytes) -> httpx2.URL:
         try:
@@ -112,8 +154,8 @@ class Egress:
 
 
 def _answer(response: httpcore2.Response, limit: int, place: httpx2.URL) -> Answer:
-    wait = _header(response, b"retry-after")
-    return Answer(response.status, wait.decode("latin-1") if wait else None, _chunks(response, limit, place))
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+    return Answer(response.status, headers, _chunks(response, limit, place))
 
 
 def _chunks(response: httpcore2.Response, limit: int, place: httpx2.URL) -> Iterator[bytes]:

@@ -7,11 +7,15 @@ the Host header keep the name.
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
 from ipaddress import ip_address
+from threading import Thread
 
 from httpcore2 import (
     SOCKET_OPTION,
@@ -29,6 +33,7 @@ from shared.egress.addresses import Network, Resolve, is_allowed
 CONNECT_SECONDS = 5.0  # to resolve and connect
 MAX_TRIES = 4  # addresses of one host
 PIECE = 65_536  # bytes written before the clock is looked at again
+GLANCE = 0.25  # seconds of silence after which `Patience.watch` is called again
 UNKNOWN = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
 
@@ -36,11 +41,41 @@ class Blocked(Exception):
     """The host may not be asked, or does not exist; the text is for the log."""
 
 
-class GuardedBackend(NetworkBackend):
-    """Connects for one request, whose redirects included must end at `deadline` (`time.monotonic`)."""
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long one request may take, its redirects and its body included.
 
-    def __init__(self, resolve: Resolve, networks: Collection[Network], deadline: float) -> None:
-        self._resolve, self._networks, self._deadline = resolve, networks, deadline
+    It ends at `deadline` (`time.monotonic`), or when nothing came for `silence` seconds. Meanwhile `watch` is called
+    several times a second; what it raises ends the request.
+    """
+
+    deadline: float
+    silence: float = math.inf
+    watch: Callable[[], None] | None = None
+
+    def during(self, work: Callable[[], NetworkStream]) -> NetworkStream:
+        """What `work` returns, which waits without looking around: somebody else does it while we watch."""
+        if self.watch is None:
+            return work()
+        result: Future[NetworkStream] = Future()
+
+        def do() -> None:
+            try:
+                result.set_result(work())
+            except Exception as error:
+                result.set_exception(error)
+
+        Thread(target=do, name="connecting", daemon=True).start()
+        while not wait([result], GLANCE).done:
+            self.watch()
+        return result.result()
+
+
+class GuardedBackend(NetworkBackend):
+    """Connects for one request."""
+
+    def __init__(self, resolve: Resolve, networks: Collection[Network], patience: Patience) -> None:
+        self._resolve, self._networks, self._patience = resolve, networks, patience
         self._direct = SyncBackend()
 
     def connect_tcp(
@@ -52,7 +87,10 @@ class GuardedBackend(NetworkBackend):
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> NetworkStream:
         """Blocked, or what httpcore2 raises if no address answers."""
-        until = min(time.monotonic() + CONNECT_SECONDS, self._deadline)
+        return self._patience.during(lambda: self._connect(host, port))
+
+    def _connect(self, host: str, port: int) -> NetworkStream:
+        until = min(time.monotonic() + CONNECT_SECONDS, self._patience.deadline)
         tries = self._addresses(host, port, until)[:MAX_TRIES]
         failure: Exception = ConnectTimeout("no time was left to connect")
         for number, address in enumerate(tries):
@@ -61,7 +99,7 @@ class GuardedBackend(NetworkBackend):
                 break
             try:  # an address that is silent must leave time for the next one
                 stream = self._direct.connect_tcp(address, port, timeout=left / (len(tries) - number))
-                return _Stream(stream, self._deadline)
+                return _Stream(stream, self._patience)
             except (ConnectError, ConnectTimeout) as error:
                 failure = error
         raise failure
@@ -85,13 +123,23 @@ class GuardedBackend(NetworkBackend):
 
 
 class _Stream(NetworkStream):
-    """A connection whose every wait ends at the deadline, however slowly bytes drip."""
+    """A connection whose every wait ends with the request's patience, however slowly bytes drip."""
 
-    def __init__(self, stream: NetworkStream, deadline: float) -> None:
-        self._stream, self._deadline = stream, deadline
+    def __init__(self, stream: NetworkStream, patience: Patience) -> None:
+        self._stream, self._patience = stream, patience
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._left(ReadTimeout))
+        until = time.monotonic() + self._patience.silence
+        while True:
+            left = min(self._left(ReadTimeout), until - time.monotonic())
+            if self._patience.watch is None:
+                return self._stream.read(max_bytes, max(left, 0.001))
+            self._patience.watch()
+            try:
+                return self._stream.read(max_bytes, min(max(left, 0.001), GLANCE))
+            except ReadTimeout:
+                if time.monotonic() >= until:
+                    raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         for start in range(0, len(buffer), PIECE):
@@ -104,13 +152,14 @@ class _Stream(NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> NetworkStream:
         left = min(CONNECT_SECONDS, self._left(ConnectTimeout))
-        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left), self._deadline)
+        secured = self._patience.during(lambda: self._stream.start_tls(ssl_context, server_hostname, left))
+        return _Stream(secured, self._patience)
 
     def get_extra_info(self, info: str) -> object:
         return self._stream.get_extra_info(info)
 
     def _left(self, late: type[Exception]) -> float:
-        left = self._deadline - time.monotonic()
+        left = self._patience.deadline - time.monotonic()
         if left <= 0:
             raise late("the request's time is over")
         return left

@@ -1,4 +1,4 @@
-"""The fleet and the catalog as the gateway reads them (asyncpg)."""
+"""The fleet as the gateway reads it (asyncpg)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ WORKERS = """
 SELECT name, families, device, state, details, started_at, seen_at FROM workers
 WHERE seen_at > now() - make_interval(secs => $1) AND state <> 'stopped' ORDER BY name
 """
-MODELS = "SELECT family, kind, name, title, details FROM models ORDER BY family, kind, name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +29,6 @@ class WorkerView:
     seen_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class ModelView:
-    """A model or adapter that some worker can serve."""
-
-    family: str
-    kind: str
-    name: str
-    title: str
-    details: Mapping[str, Any]
-
-
 class FleetQueries:
     """Reads of the workers' reports; `alive` is how long a silent worker counts as live (s)."""
 
@@ -51,7 +39,3 @@ class FleetQueries:
         """Live workers by name."""
         rows = await self._pool.fetch(WORKERS, self._alive)
         return [WorkerView(**{**row, "details": json.loads(row["details"])}) for row in rows]
-
-    async def models(self) -> list[ModelView]:
-        """Everything that can be served, whether a worker runs at this moment or not."""
-        return [ModelView(**{**row, "details": json.loads(row["details"])}) for row in await self._pool.fetch(MODELS)]

@@ -8,8 +8,6 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from shared.family import ModelCard
-
 REPORT = text("""
 INSERT INTO workers (name, families, device, state, details) VALUES (:name, :families, :device, :state, :details)
 ON CONFLICT (name) DO UPDATE SET families = excluded.families, device = excluded.device, state = excluded.state,
@@ -21,17 +19,9 @@ RESIDENT = text("UPDATE workers SET details = :details, device = :device WHERE n
     bindparam("details", type_=JSONB)
 )
 
-CATALOG = text("""
-INSERT INTO models (family, kind, name, title, details, reported_by)
-VALUES (:family, :kind, :name, :title, :details, :reported_by)
-ON CONFLICT (family, kind, name) DO UPDATE SET title = excluded.title, details = excluded.details,
-    reported_by = excluded.reported_by, seen_at = now()
-""").bindparams(bindparam("details", type_=JSONB))
-
-VANISHED = text("""
-DELETE FROM models m WHERE family = :family AND NOT (kind || ' ' || name = ANY(:kept)) AND (reported_by = :reported_by
-    OR NOT EXISTS (SELECT 1 FROM workers w WHERE w.name = m.reported_by AND w.seen_at > now() - interval '10 minutes'
-                   AND w.state <> 'stopped'))
+# What a child had loaded went with it.
+FORGOTTEN = text("""
+UPDATE workers SET details = '{}' WHERE name = :name AND details ? 'pid' AND NOT (details->>'pid')::int = ANY(:alive)
 """)
 
 SLOTS = text("""
@@ -56,17 +46,13 @@ def touch(connection: Connection, name: str, state: str) -> None:
 
 
 def report_resident(connection: Connection, name: str, details: dict[str, Any]) -> None:
-    """What this worker's child has loaded; `details` holds "device" and, by family, "resident" models."""
+    """What this worker's child `pid` has loaded; `details` holds "device", "pid" and, by family, "resident" models."""
     connection.execute(RESIDENT, {"name": name, "details": details, "device": details["device"]})
 
 
-def report_models(connection: Connection, worker: str, family: str, cards: Sequence[ModelCard]) -> None:
-    """Say which models this worker found on its disk; what nobody alive can serve leaves the catalog."""
-    for card in cards:
-        values = {"kind": card.kind, "name": card.name, "title": card.title, "details": dict(card.details)}
-        connection.execute(CATALOG, values | {"family": family, "reported_by": worker})
-    kept = [f"{card.kind} {card.name}" for card in cards]
-    connection.execute(VANISHED, {"family": family, "reported_by": worker, "kept": kept})
+def forget_resident(connection: Connection, name: str, alive: Sequence[int]) -> None:
+    """Nothing is loaded by a child that is not among the pids `alive`."""
+    connection.execute(FORGOTTEN, {"name": name, "alive": list(alive)})
 
 
 def slots(connection: Connection, alive: float) -> dict[str, int]:

@@ -21,11 +21,12 @@ RETURNING cancel_requested_at IS NOT NULL AS cancelled, coalesce(deadline_at <= 
 
 KEEP = text(f"UPDATE jobs SET stored_bytes = :bytes WHERE {MINE} AND stored_bytes < :bytes")
 
+# By the clock, not by the transaction's beginning: who was told at the deadline that the job timed out was told right.
 PUBLISH = text(f"""
 UPDATE jobs SET state = 'completed', result_attempt = attempt, output = :output, manifest = :manifest,
     stored_bytes = stored_bytes + :bytes,
     finished_at = now(), purge_after = now() + make_interval(secs => :ttl), progress = NULL, {RELEASED}
-WHERE {MINE} AND cancel_requested_at IS NULL
+WHERE {MINE} AND cancel_requested_at IS NULL AND (deadline_at IS NULL OR deadline_at > clock_timestamp())
 RETURNING id
 """).bindparams(bindparam("output", type_=JSONB), bindparam("manifest", type_=JSONB))
 
@@ -39,9 +40,10 @@ WHERE {MINE}
 RETURNING state
 """).bindparams(bindparam("error", type_=JSONB(none_as_null=True)))
 
-# The new state is worked out once and used three times.
+# The new state is worked out once and used three times. A job that failed runs alone from then on: it may have spoilt
+# a batch.
 RETRY = text(f"""
-UPDATE jobs SET failures = failures + 1, state = v.next, error = :error,
+UPDATE jobs SET failures = failures + 1, state = v.next, error = :error, batch_key = NULL,
     errors = errors || jsonb_build_array(CAST(:error AS jsonb)),
     finished_at = CASE WHEN v.next = 'queued' THEN NULL ELSE now() END,
     purge_after = CASE WHEN v.next = 'queued' THEN NULL ELSE now() + make_interval(secs => :ttl) END,
@@ -108,7 +110,7 @@ class Attempt:
         connection.execute(KEEP, self._keys() | {"bytes": size})
 
     def publish(self, connection: Connection, output: Any, manifest: list[dict[str, Any]], ttl: float) -> bool:
-        """T5: make this attempt's files the result; False if the job was cancelled or is no longer ours."""
+        """T5: make this attempt's files the result; False if the job was cancelled, expired or is no longer ours."""
         size = sum(entry["size"] for entry in manifest)
         values = self._keys() | {"output": output, "manifest": manifest, "bytes": size, "ttl": ttl}
         return connection.execute(PUBLISH, values).one_or_none() is not None

@@ -26,20 +26,35 @@ UNRING = text("UPDATE jobs SET dispatched_at = NULL WHERE id = ANY(:ids) AND sta
 CLAIMED = """
 state = 'running', attempt = attempt + 1, lease_owner = :worker, progress = NULL, dispatched_at = NULL,
 started_at = coalesce(started_at, now()), attempt_started_at = now(),
-lease_expires_at = now() + make_interval(secs => :lease)
+lease_expires_at = now() + make_interval(secs => :lease), batch_size = {size}
 """
+ALONE = CLAIMED.format(size=1)
 READY = "state = 'queued' AND run_after <= now() AND (deadline_at IS NULL OR deadline_at > now())"
-RETURNED = (
-    "RETURNING id, owner, family, operation, input, attempt, extract(epoch FROM deadline_at - now()) AS remaining"
-)
+RETURNED = """
+id, owner, family, operation, input, attempt, batch_key,
+extract(epoch FROM deadline_at - clock_timestamp())::float8 AS remaining
+"""
 
-CLAIM = text(f"UPDATE jobs SET {CLAIMED} WHERE id = :id AND {READY} {RETURNED}")
+CLAIM = text(f"UPDATE jobs SET {ALONE} WHERE id = :id AND {READY} RETURNING {RETURNED}")
 
 CLAIM_NEXT = text(f"""
-UPDATE jobs SET {CLAIMED}
+UPDATE jobs SET {ALONE}
 WHERE id = (SELECT id FROM jobs WHERE family = :family AND {READY} ORDER BY {ORDER} LIMIT 1 FOR UPDATE SKIP LOCKED)
-{RETURNED}
+RETURNING {RETURNED}
 """)
+
+CLAIM_COMPANIONS = text(f"""
+WITH companions AS (
+    SELECT id FROM jobs WHERE family = :family AND batch_key = :batch_key AND {READY}
+    ORDER BY {ORDER} LIMIT :most FOR UPDATE SKIP LOCKED
+), taken AS (
+    UPDATE jobs SET {CLAIMED.format(size="1 + (SELECT count(*) FROM companions)")}
+    WHERE id IN (SELECT id FROM companions)
+    RETURNING *)
+SELECT {RETURNED} FROM taken ORDER BY {ORDER}
+""")
+
+ACCOMPANIED = text("UPDATE jobs SET batch_size = :size WHERE id = :id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +67,11 @@ class Doorbell:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's right to one attempt. `remaining` is the time to the deadline in seconds, if there is one."""
+    """A worker's right to one attempt.
+
+    With a `batch_key` it may run as one batch with others of its family and key. `remaining` is the time to the
+    deadline in seconds, if there is one.
+    """
 
     id: UUID
     owner: str
@@ -60,6 +79,7 @@ class Claim:
     operation: str
     input: dict[str, Any]
     attempt: int
+    batch_key: str | None
     remaining: float | None
 
 
@@ -86,3 +106,17 @@ def claim_next(connection: Connection, family: str, worker: str, lease: float) -
     """Take the family's next due job without waiting for its doorbell, so that a busy worker never runs dry."""
     row = connection.execute(CLAIM_NEXT, {"family": family, "worker": worker, "lease": lease}).one_or_none()
     return Claim(**row._mapping) if row else None
+
+
+def claim_companions(connection: Connection, first: Claim, most: int, worker: str, lease: float) -> list[Claim]:
+    """Up to `most` further due jobs that may run as one batch with `first`, in the queue's order.
+
+    It belongs into the transaction that claimed `first`. Companions may be other owners' and stand further back: each
+    would wait otherwise, and nobody waits for them longer than the batch takes beyond its first job, for which it is
+    their turn. Those who ride along spend no turn of their owner's.
+    """
+    values = {"family": first.family, "batch_key": first.batch_key, "most": most, "worker": worker, "lease": lease}
+    companions = [Claim(**row._mapping) for row in connection.execute(CLAIM_COMPANIONS, values)]
+    if companions:
+        connection.execute(ACCOMPANIED, {"id": first.id, "size": 1 + len(companions)})
+    return companions

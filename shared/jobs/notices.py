@@ -5,3 +5,6 @@ QUEUED_CHANNEL = "atelier_queued"
 
 CANCEL_CHANNEL = "atelier_cancel"
 """Payload: the job that its owner wants cancelled. Gateway → the worker that runs it."""
+
+UNLOAD_CHANNEL = "atelier_unload"
+"""Payload: {"request", "family", "model"}. Gateway → every worker; it asks again until they have answered."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ import asyncpg
 
 from shared.jobs.gathered import GatheredReads
 from shared.jobs.notices import CANCEL_CHANNEL
+from shared.jobs.states import NEVER_RAN
 from shared.wall import acting_for
 
 COLUMNS = """id, owner, family, operation, state, priority, turn, attempt, failures, progress, error, created_at,
@@ -41,6 +43,17 @@ WITH wished AS (
     WHERE id = $1 AND owner = $2 AND state IN ('queued', 'running') AND deleted_at IS NULL
     RETURNING id, state)
 SELECT state, pg_notify('{CANCEL_CHANNEL}', id::text) FROM wished
+"""
+
+# A queued job ends here. One that runs is written anew as it is, so that a publication that looked at it before the
+# deadline looks again, and finds the deadline passed: its worker ends it.
+EXPIRE = f"""
+UPDATE jobs SET state = CASE WHEN state = 'queued' THEN 'expired' ELSE state END,
+    finished_at = CASE WHEN state = 'queued' THEN now() END,
+    purge_after = CASE WHEN state = 'queued' THEN now() + make_interval(secs => $3) END,
+    error = CASE WHEN state = 'queued' THEN {NEVER_RAN} ELSE error END
+WHERE id = $1 AND owner = $2 AND state IN ('queued', 'running') AND deadline_at <= clock_timestamp()
+RETURNING state
 """
 
 DELETE = """
@@ -86,6 +99,11 @@ class JobView:
     @property
     def finished(self) -> bool:
         return self.finished_at is not None
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline, from the time of reading; infinite without one."""
+        return (self.deadline_at - self.now).total_seconds() if self.deadline_at else inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +165,14 @@ class JobQueries:
         """T10: the state after the wish ("cancelled", or "running" until the worker stops); None if it had ended."""
         async with acting_for(self._pool, [owner]) as connection:
             state: str | None = await connection.fetchval(CANCEL, job_id, owner, ttl)
+        return state
+
+    async def expire(self, job_id: UUID, owner: str, ttl: float) -> str | None:
+        """The state of a job whose deadline has passed, and which now never completes: "expired", or "running" until
+        its worker stops. None if it had ended, or if there is time left.
+        """
+        async with acting_for(self._pool, [owner]) as connection:
+            state: str | None = await connection.fetchval(EXPIRE, job_id, owner, ttl)
         return state
 
     async def delete(self, job_id: UUID, owner: str) -> bool:

@@ -30,6 +30,9 @@ class JobState(StrEnum):
 LIVE = frozenset({JobState.QUEUED, JobState.RUNNING})
 TERMINAL = frozenset(JobState) - LIVE
 
+# The error of a job that expired in the queue (SQL).
+NEVER_RAN = "jsonb_build_object('code', 'deadline', 'message', 'The deadline passed before the job could run.')"
+
 MOVES: dict[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.EXPIRED}),
     JobState.RUNNING: TERMINAL | {JobState.QUEUED},

@@ -37,6 +37,10 @@ class Job(Base):
     dispatched_at: Mapped[datetime | None] = mapped_column(Time)
     dispatch_no: Mapped[int] = mapped_column(server_default=ZERO)
 
+    # Queued jobs of a family with equal keys may run as one batch; how many the current attempt runs with, itself too.
+    batch_key: Mapped[str | None] = mapped_column(Text)
+    batch_size: Mapped[int] = mapped_column(SmallInteger, server_default=text("1"))
+
     # The current attempt: its number is the fencing token.
     attempt: Mapped[int] = mapped_column(server_default=ZERO)
     lease_owner: Mapped[str | None] = mapped_column(Text)
@@ -75,7 +79,17 @@ class Job(Base):
         CheckConstraint("(state = 'completed') = (result_attempt IS NOT NULL)", name="result"),
         CheckConstraint("(state IN ('queued','running')) = (finished_at IS NULL)", name="finished"),
         CheckConstraint("purged IN ('marked','done')", name="purged"),
+        CheckConstraint("batch_size > 0", name="batch_size"),
         Index("jobs_order", "family", text("priority DESC"), "turn", "id", postgresql_where=text("state = 'queued'")),
+        Index(
+            "jobs_batches",
+            "family",
+            "batch_key",
+            text("priority DESC"),
+            "turn",
+            "id",
+            postgresql_where=text("state = 'queued' AND batch_key IS NOT NULL"),
+        ),
         Index("jobs_turns", "family", "priority", "owner", "turn", postgresql_where=text("state = 'queued'")),
         Index("jobs_live", "owner", postgresql_where=text("state IN ('queued','running')")),
         Index("jobs_deadlines", "deadline_at", postgresql_where=text("state = 'queued'")),
@@ -84,6 +98,7 @@ class Job(Base):
         Index("jobs_purge_marked", "purged_at", postgresql_where=text("purged = 'marked'")),
         Index("jobs_list", "owner", text("id DESC")),
         Index("jobs_retried", "finished_at", postgresql_where=text("attempt > 1")),
+        Index("jobs_models", "id", postgresql_where=text("family = 'models'")),
         Index("jobs_stored", "owner", "purge_after", postgresql_where=text("stored_bytes > 0")),
     )
 

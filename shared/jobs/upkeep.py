@@ -9,9 +9,12 @@ from uuid import UUID
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-# A lost worker counts as a crash and as a failure. The error keeps who held the attempt.
+from shared.jobs.states import NEVER_RAN
+
+# A lost worker counts as a crash and as a failure, unless it ran a batch: nobody knows which of its jobs was at fault,
+# so none is charged, and each runs alone from then on. The error keeps who held the attempt.
 REAP = """
-UPDATE jobs SET state = v.next, crashes = crashes + 1, failures = failures + 1,
+UPDATE jobs SET state = v.next, crashes = crashes + v.charged, failures = failures + v.charged, batch_key = NULL,
     run_after = now() + make_interval(secs => :pause),
     finished_at = CASE WHEN v.next = 'queued' THEN NULL ELSE now() END,
     purge_after = CASE WHEN v.next = 'queued' THEN NULL ELSE now() + make_interval(secs => :ttl) END,
@@ -20,7 +23,9 @@ UPDATE jobs SET state = v.next, crashes = crashes + 1, failures = failures + 1,
 FROM (
     SELECT id AS job,
         CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' WHEN deadline_at < now() THEN 'expired'
-             WHEN crashes + 1 >= :max_crashes OR failures + 1 >= :max_failures THEN 'failed' ELSE 'queued' END AS next,
+             WHEN batch_size = 1 AND (crashes + 1 >= :max_crashes OR failures + 1 >= :max_failures) THEN 'failed'
+             ELSE 'queued' END AS next,
+        (batch_size = 1)::int AS charged,
         jsonb_build_object('code', 'worker_lost', 'message', 'The worker was lost while it ran this job.',
             'attempt', attempt, 'worker', lease_owner, 'at', now()) AS error
     FROM jobs WHERE state = 'running' AND {which} LIMIT 100 FOR UPDATE SKIP LOCKED) v
@@ -37,9 +42,9 @@ AND pg_postmaster_start_time() < now() - make_interval(secs => :lease)
 REAP_EXPIRED = text(REAP.format(which=LEASE_OVER)).bindparams(bindparam("max_runtimes", type_=JSONB))
 REAP_WORKER = text(REAP.format(which="lease_owner = :worker"))
 
-EXPIRE = text("""
+EXPIRE = text(f"""
 UPDATE jobs SET state = 'expired', finished_at = now(), purge_after = now() + make_interval(secs => :ttl),
-    error = jsonb_build_object('code', 'deadline', 'message', 'The deadline passed before the job could run.')
+    error = {NEVER_RAN}
 WHERE id IN (SELECT id FROM jobs WHERE state = 'queued' AND deadline_at < now() LIMIT 500 FOR UPDATE SKIP LOCKED)
 RETURNING id
 """)

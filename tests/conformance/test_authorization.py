@@ -37,7 +37,8 @@ VALUES ('image', 'model', 'house-shapes', 'House', 'test'), ('avatar', 'model', 
 @pytest.fixture
 def served(environment: dict[str, str], tmp_path: Path) -> Iterator[Platform]:
     execute(environment, MODELS)  # else every picture is refused with 503
-    platform = Platform(environment | AUTH | {"ATELIER_MAX_WAIT": "1"}, tmp_path)
+    more = {"ATELIER_MAX_WAIT": "1", "ATELIER_IMPORT_DIR": str(tmp_path)}
+    platform = Platform(environment | AUTH | more, tmp_path)
     try:
         yield platform.start("gateway")
     finally:

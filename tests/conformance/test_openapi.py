@@ -22,7 +22,13 @@ from workers.families import families
 DONE, UNKNOWN = "0199a7f0-0000-7000-8000-00000000000a", "0199a7f0-0000-7000-8000-00000000000b"
 ROWS = """
 INSERT INTO models (family, kind, name, title, reported_by)
-VALUES ('image', 'model', 'house-shapes', 'House', 'test'), ('avatar', 'model', 'house-heads', 'House', 'test');
+VALUES ('image', 'model', 'house-shapes', 'House', 'test'), ('avatar', 'model', 'house-heads', 'House', 'test'),
+    ('predict', 'model', 'example', 'Example', 'test');
+INSERT INTO models (family, kind, name, title, details, reported_by) VALUES ('speech', 'model', 'house-voice', 'House',
+    '{"engine": "eSpeak NG", "voices": ["f1"], "languages": ["en-us"], "max_characters": 5000, "sample_rate": 22050}',
+    'test');
+INSERT INTO models (family, kind, name, title, details, reported_by) VALUES ('speech', 'model', 'house-ear', 'House',
+    '{"languages": ["en"], "tasks": ["transcribe"], "sample_rate": 16000, "fields": ["beam_size"]}', 'test');
 INSERT INTO jobs (id, owner, family, operation, input, state, turn, attempt, result_attempt, output, manifest,
                   started_at, finished_at)
 VALUES (%s, 'anonymous', 'toy', 'toy.play', '{}', 'completed', 1, 1, 1, '{"said": "", "steps": 0, "files": 0}', '[]',
@@ -55,7 +61,8 @@ OPERATIONS = [
 @pytest.fixture(scope="module")
 def served(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """The gateway and a worker for toys; pictures stay queued, whatever sizes are asked for."""
-    platform = Platform({**environment, "ATELIER_MAX_WAIT": "1"}, tmp_path_factory.mktemp("logs"))
+    more = {"ATELIER_MAX_WAIT": "1", "ATELIER_IMPORT_DIR": str(tmp_path_factory.mktemp("import"))}
+    platform = Platform({**environment, **more}, tmp_path_factory.mktemp("logs"))
     connection = psycopg2.connect(environment["DATABASE_URL"])
     with connection, connection.cursor() as cursor:
         cursor.execute(ROWS, (DONE, DONE, DONE))

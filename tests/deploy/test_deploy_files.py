@@ -30,7 +30,7 @@ FOREIGN = {
     "POSTGRES_USER",
     "STORAGE_PASSWORD",
 }
-OURS = {"migrate", "gateway", "coordinator", "worker", "flower"}
+OURS = {"migrate", "gateway", "coordinator", "worker", "downloads", "flower"}
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from shared.egress.client import Answer, Egress
+from shared.egress.client import Answer, Asking, Egress
 from shared.egress.errors import BadAnswer, BadUrl, EgressError, FetchFailed
 from tests.egress.servers import Server, broken, certificate, dripping, endless, redirect, reply, serving
 
@@ -339,3 +339,45 @@ def test_a_consumers_own_error_passes(outside: Server) -> None:
 
 def test_all_errors_are_of_one_tree() -> None:
     assert {BadUrl, BadAnswer, FetchFailed} == set(EgressError.__subclasses__())
+
+
+class Stopped(BaseException):
+    """What a watcher raises."""
+
+
+def test_who_watches_can_stop_a_request_wherever_it_waits(outside: Server, behaviours: dict[str, Any]) -> None:
+    behaviours["/silent"] = dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", [])
+    looked = []
+
+    def watch() -> None:
+        looked.append(time.monotonic())
+        if len(looked) > 3:
+            raise Stopped
+
+    def slow(host: str, port: int, seconds: float) -> Sequence[str]:
+        time.sleep(seconds)
+        raise TimeoutError
+
+    for names in (Names(), slow):
+        looked.clear()
+        request = egress(outside, names).get(f"http://a.example:{outside.port}/silent", LIMIT, Asking(watch=watch))
+        with pytest.raises(Stopped), request as answer:
+            b"".join(answer.chunks)
+
+
+def test_a_server_that_is_silent_for_too_long_is_given_up(outside: Server, behaviours: dict[str, Any]) -> None:
+    behaviours["/"] = lambda handler: time.sleep(30)
+    request = egress(outside).get(f"http://a.example:{outside.port}/", LIMIT, Asking(silence=0.2))
+    with pytest.raises(FetchFailed) as caught, request:
+        pass
+    assert caught.value.transient
+
+
+def test_a_token_stays_with_the_first_server(outside: Server, behaviours: dict[str, Any]) -> None:
+    behaviours["/there"] = redirect(f"http://b.example:{outside.port}/back")
+    behaviours["/back"] = redirect(f"http://a.example:{outside.port}/")
+    asking = Asking({"Range": "bytes=1-"}, token="of-the-first")
+    with egress(outside).get(f"http://a.example:{outside.port}/there", LIMIT, asking) as answer:
+        assert answer.status == 200
+    told = [(headers.get("Authorization"), headers["Range"]) for _, headers, _ in outside.asked]
+    assert told == [("Bearer of-the-first", "bytes=1-"), (None, "bytes=1-"), (None, "bytes=1-")]

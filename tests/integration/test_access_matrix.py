@@ -40,8 +40,23 @@ TABLE = {
     "DELETE /auth/api-keys/{key_id}": SIGNED_IN,
     "GET /auth/users": ADMIN,
     "DELETE /auth/users/{name}": ADMIN,
+    "GET /models": "jobs:read",
     "GET /models/status": "jobs:read",
+    "GET /audio/health": "jobs:read",
+    "GET /tts/health": "jobs:read",
+    "GET /models/available": "jobs:read",
+    "GET /models/managed": "jobs:read",
+    "GET /models/cache/info": "jobs:read",
+    "GET /models/download/status/{job_id}": "jobs:read",
+    "GET /models/download/{name}/info": "jobs:read",
+    "DELETE /models/download/{name}": "models:manage",
+    "POST /models/manage": "models:manage",
+    "POST /models/{name}/load": "models:manage",
+    "POST /models/{name}/unload": "models:manage",
     "GET /metrics": "ops:read",
+    "GET /info": "jobs:read",
+    "GET /stats": "ops:read",
+    "GET /config": "ops:read",
     "GET /metrics/prometheus": "ops:read",
     "GET /jobs": "jobs:read",
     "GET /jobs/{job_id}": "jobs:read",
@@ -75,7 +90,7 @@ TABLE = {
     "GET /webhooks/{webhook_id}/deliveries": "webhooks:manage",
     "POST /webhooks/{webhook_id}/deliveries/{event_id}/redeliver": "webhooks:manage",
     "POST /webhooks/{webhook_id}/redeliver": "webhooks:manage",
-} | {f"POST {path}": "jobs:write" for family in families().values() for op in family.operations for path in op.paths}
+} | {f"POST {path}": op.access for family in families().values() for op in family.operations for path in op.paths}
 
 # Where an empty object is refused before anybody looks whose it is.
 BODIES = {
@@ -85,7 +100,8 @@ BODIES = {
 
 MODELS = """
 INSERT INTO models (family, kind, name, title, reported_by)
-VALUES ('image', 'model', 'house-shapes', 'House', 'test'), ('avatar', 'model', 'house-heads', 'House', 'test')
+VALUES ('image', 'model', 'house-shapes', 'House', 'test'), ('avatar', 'model', 'house-heads', 'House', 'test'),
+    ('predict', 'model', 'example', 'Example', 'test')
 """
 CALLERS = (
     "owner",
@@ -228,7 +244,7 @@ def expected(need: str, caller: str) -> set[int]:
         return set() if caller in ADMINS else {403}
     if need == SIGNED_IN:
         return {403} if caller in KEYS else set()
-    if need == "ops:read":
+    if need in ("ops:read", "models:manage"):
         return set() if caller in ADMINS else {403}
     if need in ("jobs:write", "webhooks:manage") and caller == "owner's reading key":
         return {403}

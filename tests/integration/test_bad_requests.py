@@ -118,7 +118,7 @@ def test_documents_elsewhere(platform: Platform, path: str, name: str) -> None:
 def numeric_fields() -> Iterator[tuple[str, Any, str, dict[str, Any]]]:
     """(path, a good body, field or field.field, the field's schema)"""
     for family in families().values():
-        for operation in family.operations:
+        for operation in (operation for operation in family.operations if operation.paths):
             example = next(iter(operation.examples.values()))
             good = example[0] if isinstance(example, list) else example
             schema = operation.input.model_json_schema()

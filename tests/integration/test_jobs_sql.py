@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 
 import shared.accounts.table
+import shared.catalog.table
 import shared.fleet.table
 import shared.jobs.table
 import shared.uploads.table
@@ -31,6 +33,7 @@ from shared.jobs.submissions import Limits, Receipt, Submission, Submitter
 from shared.jobs.upkeep import Budget, expire, mark_for_purge, marked, reap_expired, reap_worker
 from shared.wall import open_walled
 from shared.webhooks.events import ENDS
+from tests.platform import wait_until
 
 T = TypeVar("T")
 UNLIMITED = Limits(0, 0)
@@ -219,6 +222,47 @@ def test_deadlines_expire_queued_jobs(engine: Engine, gateway: Any) -> None:
     with engine.begin() as db:
         assert claim(db, job_id, "w/1", 60) is None
         assert [moved.state for moved in expire(db, 60)] == ["expired"]
+
+
+def test_what_timed_out_never_completes(engine: Engine, gateway: Any) -> None:
+    queued, running, done, early = (r.job_id for r in submit_all(gateway, *[{}] * 4))
+    attempts = [Attempt(job, take(engine, job).attempt, "w/1") for job in (running, done)]
+    with engine.begin() as db:
+        assert attempts[1].publish(db, {}, [], 60)
+    with engine.connect() as publishing:
+        publishing.execute(text("SELECT 1"))  # the worker's transaction is older than the deadline
+        with engine.begin() as db:
+            passed = text("UPDATE jobs SET deadline_at = clock_timestamp() WHERE id <> :id")
+            db.execute(passed, {"id": early})
+
+        async def ask(pool: asyncpg.Pool) -> list[str | None]:
+            queries = JobQueries(pool)
+            assert await queries.expire(queued, "eve", 60) is None, "nobody ends another's job"
+            return [await queries.expire(job, "ann", 60) for job in (queued, running, done, early)]
+
+        assert gateway(ask) == ["expired", "running", None, None]
+        assert not attempts[0].publish(publishing, {}, [], 60)
+        assert attempts[0].stop(publishing, "expired", {"code": "deadline"}, 60) == "expired"
+    assert column(engine, "error", queued)["code"] == "deadline"
+
+
+def test_a_publication_that_waits_looks_at_the_clock_again(engine: Engine, gateway: Any) -> None:
+    job_id = submit_all(gateway, {"deadline": 1})[0].job_id
+    attempt = Attempt(job_id, take(engine, job_id).attempt, "w/1")
+
+    def publish() -> bool:
+        with engine.begin() as db:
+            return attempt.publish(db, {}, [], 60)
+
+    with engine.begin() as db, ThreadPoolExecutor(1) as worker:
+        db.execute(text("UPDATE jobs SET error = NULL"))
+        publishing = worker.submit(publish)
+        waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        wait_until(lambda: db.execute(waits).scalar_one())
+        passed = text("SELECT deadline_at <= clock_timestamp() FROM jobs")
+        wait_until(lambda: db.execute(passed).scalar_one())
+        db.commit()
+        assert not publishing.result()
 
 
 def test_purge_has_two_phases(engine: Engine, gateway: Any) -> None:

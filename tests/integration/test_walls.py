@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import ProgrammingError
 
 import shared.accounts.table
+import shared.catalog.table
 import shared.fleet.table
 import shared.jobs.table
 import shared.uploads.table
@@ -174,6 +175,7 @@ def test_no_row_is_made_for_another_owner(gateway_db: Connection, table: str, ch
         "SELECT FROM stream_tickets",
         "DELETE FROM workers",
         "UPDATE models SET title = 'x'",
+        "INSERT INTO models (family, kind, name, title, reported_by) VALUES ('a', 'b', 'c', 'd', 'e')",
         "TRUNCATE jobs",
         "ALTER TABLE jobs DISABLE ROW LEVEL SECURITY",
         "DROP POLICY owners ON jobs",
@@ -189,6 +191,20 @@ def test_the_gateway_may_do_what_its_statements_need_and_nothing_else(engine: En
         with pytest.raises(ProgrammingError) as refused:
             db.execute(text(statement), {"owner": ANN, "job": JOBS[ANN]})
     assert isinstance(refused.value.orig, errors.InsufficientPrivilege)
+
+
+def test_what_happens_to_models_is_shown_without_whose_wish_it_is(engine: Engine) -> None:
+    fetch = """INSERT INTO jobs (id, owner, family, operation, input, turn)
+        VALUES (:id, :owner, 'models', 'models.download', jsonb_build_object('name', 'of-' || :owner), 1)"""
+    with engine.connect() as db:
+        for owner in (ANN, BOB):
+            db.execute(text(fetch), {"id": str(new_id()), "owner": owner})
+        db.execute(text(f"SET LOCAL ROLE {ROLE}"))
+        found = db.execute(text("SELECT * FROM model_fetches()")).mappings().all()
+        assert [row["name"] for row in found] == [f"of-{ANN}", f"of-{BOB}"]
+        assert set(found[0]) == {"name", "operation", "state", "progress", "error_code", "created_at"}
+        assert db.execute(text("SELECT count(*) FROM jobs")).scalar_one() == 0
+        db.rollback()
 
 
 def test_what_looks_past_the_wall_is_for_the_gateway_only_and_finds_our_tables_first(engine: Engine) -> None:

@@ -17,7 +17,7 @@ from redis import Redis
 from services.local.postgres import EmbeddedPostgres
 from services.local.processes import usable_port
 from services.local.redis import EmbeddedRedis
-from services.local.stack import LocalStack, Ports, StackError
+from services.local.stack import LocalStack, Ports, StackError, workers
 from services.local.supervisor import Child, Supervisor
 from tests.platform import wait_until
 
@@ -112,6 +112,22 @@ def test_servers_end_when_their_launcher_is_killed(tmp_path: Path) -> None:
     gone, alive = psutil.wait_procs(servers, timeout=15)
     assert len(gone) == 2
     assert alive == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "served"),
+    [
+        (None, {"worker": "-models", "downloads": "models"}),
+        ("image, models", {"worker": "image,-models", "downloads": "models"}),
+        ("image", {"worker": "image,-models"}),
+        ("-avatar", {"worker": "-avatar,-models", "downloads": "models"}),
+        ("-models", {"worker": "-models"}),
+        ("models", {"downloads": "models"}),
+    ],
+)
+def test_no_picture_waits_for_a_download(asked: str | None, served: dict[str, str]) -> None:
+    found = workers({} if asked is None else {"ATELIER_FAMILIES": asked})
+    assert {name: own["ATELIER_FAMILIES"] for name, own in found.items()} == served
 
 
 def test_the_supervisor_restarts_what_crashes_and_stops_in_order(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shared.redaction import GONE, LONGEST, redact, redact_text
+from shared.redaction import GONE, LONGEST, never_say, redact, redact_text
 
 MARK = "Zq9vXk3wPz7m"
 KEY = "sk_abcdefgh" + MARK + "0123456789abcdefghijklmnopqrstu"
@@ -97,6 +97,11 @@ def test_what_is_no_secret_stays(text: str) -> None:
         "ok": True,
         "none": None,
     }
+
+
+def test_an_own_secret_is_gone_whatever_it_looks_like() -> None:
+    never_say("just-some-words-of-mine")
+    assert "just-some" not in redact_text("asked with just-some-words-of-mine, refused")
 
 
 def test_what_finds_the_key_and_the_host_stays() -> None:

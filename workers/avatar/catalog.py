@@ -6,6 +6,7 @@ from pathlib import Path
 
 from shared.family import ModelCard
 from shared.settings import get_settings
+from workers.model_folders import describe
 
 HOUSE_MODEL = "house-heads"
 HOUSE = Path(__file__).parent / "house" / "weights" / "heads"
@@ -31,7 +32,11 @@ def default_model() -> str:
 
 def discover() -> tuple[ModelCard, ...]:
     """What this worker can serve."""
-    return tuple(
-        ModelCard("model", name, "Small 3D heads, drawn by the house" if name == HOUSE_MODEL else name)
-        for name in find_models()
-    )
+    return tuple(_card(name, path) for name, path in find_models().items())
+
+
+def _card(name: str, path: Path) -> ModelCard:
+    if name == HOUSE_MODEL:
+        title = "Small 3D heads, drawn by the house"
+        return describe("model", name, path, task="avatar", title=title, source="house", licence="MIT")
+    return describe("model", name, path, task="avatar")

@@ -12,6 +12,7 @@ from typing import Any
 from shared.family import ModelCard
 from shared.logging import get_logger
 from shared.settings import get_settings
+from workers.model_folders import describe
 
 log = get_logger(__name__)
 
@@ -82,13 +83,31 @@ def discover() -> tuple[ModelCard, ...]:
 
 def _model_cards() -> Iterator[ModelCard]:
     for name, folder in find_models().items():
-        yield ModelCard("model", name, folder.card.get("title", name), {"variant": folder.variant} | folder.card)
+        yield describe(
+            "model",
+            name,
+            folder.path,
+            task="text-to-image",
+            title=folder.card.get("title"),
+            source="house" if name == HOUSE_MODEL else None,
+            licence=folder.card.get("license"),
+            weights=_loaded_weights(folder),
+            details={"variant": folder.variant} | folder.card,
+        )
+
+
+def _loaded_weights(folder: ModelFolder) -> list[Path]:
+    """The files of the variant that is loaded; a folder may hold both."""
+    files = [file for network in NETWORKS for file in (folder.path / network).glob("*.safetensors")]
+    return [file for file in files if (".fp16" in file.suffixes) == (folder.variant == "fp16")]
 
 
 def _adapter_cards() -> Iterator[ModelCard]:
-    for name in find_adapters():
-        base = {"base": HOUSE_MODEL} if name == HOUSE_LORA else {}
-        yield ModelCard("adapter", name, name, base)
+    for name, path in find_adapters().items():
+        if name == HOUSE_LORA:
+            yield describe("adapter", name, path, source="house", licence="MIT", details={"base": HOUSE_MODEL})
+        else:
+            yield describe("adapter", name, path.parent if path.parent.name == name else path)
 
 
 def _unusable(path: Path) -> str | None:

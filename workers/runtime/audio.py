@@ -1,4 +1,4 @@
-"""Strangers' sounds, decoded elsewhere: see `decode_audio.py`."""
+"""Strangers' sounds, decoded elsewhere: see `decode_audio.py` and `decode_recording.py`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.signatures import HEAD, RECORDED_TYPES, media_type_of
 from workers.runtime.decoding import decoded
 
 PATIENCE = 60  # seconds
@@ -30,9 +31,11 @@ class Sound:
 def read_audio(path: Path, field: str, seconds: float) -> Sound:
     """The sound of the file, its channels mixed into one, without tags, at the file's own rate.
 
-    Raises InputRejected that names the field: not a WAV, FLAC, Ogg (Vorbis, Opus) or MP3, longer than so many
-    `seconds`, cut short, without sound, with samples that are no numbers, or broken.
+    Raises InputRejected that names the field: not a WAV, FLAC, Ogg (Vorbis, Opus), MP3, MP4 (AAC) or WebM (Opus),
+    longer than so many `seconds` (TooLong), cut short, without sound, with samples that are no numbers, or broken.
     """
-    found = decoded("decode_audio", path, seconds, field, "a sound", PATIENCE)
+    with path.open("rb") as file:
+        recorded = media_type_of(file.read(HEAD), RECORDED_TYPES)
+    found = decoded("decode_recording" if recorded else "decode_audio", path, seconds, field, "a sound", PATIENCE)
     (rate,) = struct.unpack_from("<I", found)
     return Sound(np.frombuffer(found, "<f4", offset=HEADER), rate)

@@ -12,7 +12,7 @@ class ConsoleJob:
     """See `workers.runtime.runner.Job`; `place` says where the artifact of a name goes."""
 
     id = "console"
-    wants_preview = False
+    wants_preview = cancelled = False
     inputs: Mapping[str, Path] = {}
 
     def __init__(self, operation: str, unit: str, place: Callable[[str], Path]) -> None:

@@ -1,7 +1,10 @@
-"""Which device this worker computes on, and how much of its memory is free."""
+"""Which device this worker computes on, how much of its memory is free, and how memory is given back to it."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
+from functools import lru_cache
 from typing import Any
 
 import psutil
@@ -24,6 +27,42 @@ def used_fraction(device: str) -> float:
         free, total = torch.cuda.mem_get_info(device)
         return 1 - free / total
     return psutil.virtual_memory().percent / 100
+
+
+def total_bytes(device: str) -> int:
+    """The device's memory (for the CPU: the machine's)."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return int(psutil.virtual_memory().total)
+
+
+def held_bytes(device: str) -> int:
+    """What this process holds of it: tensors on a GPU; on the CPU all of its resident memory."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.memory_allocated(device))
+    return int(psutil.Process().memory_info().rss)
+
+
+def give_back(device: str) -> None:
+    """Return what is no longer used: allocators keep it otherwise, for this process only."""
+    gc.collect()  # pipelines refer to themselves
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
+    elif (libc := _libc()) is not None:
+        libc.malloc_trim(0)
+
+
+@lru_cache
+def _libc() -> ctypes.CDLL | None:
+    """The C library, if it is one that keeps freed memory until it is told (glibc)."""
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "malloc_trim") else None
 
 
 def describe_device(device: str) -> dict[str, Any]:

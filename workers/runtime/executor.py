@@ -1,47 +1,43 @@
-"""One attempt from claim to verdict, as named steps. Only this file decides which state a job gets."""
+"""Attempts from claim to verdict, as named steps: one job, or a batch in which each job keeps an end of its own."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
-from structlog.contextvars import bind_contextvars, unbind_contextvars
+from structlog.contextvars import bound_contextvars
 
-from shared.egress.client import Egress
 from shared.events import EventPublisher
-from shared.jobs.artifacts import ManifestEntry, attempt_prefix
-from shared.jobs.attempts import Attempt, Backoff
-from shared.jobs.claims import Claim, claim, claim_next
+from shared.jobs.artifacts import ManifestEntry
+from shared.jobs.attempts import Attempt
+from shared.jobs.claims import Claim
 from shared.logging import get_logger
 from shared.settings import Settings
-from shared.storage.interface import Storage, StorageError
-from workers.families import find_operation, registrations
-from workers.runtime.failures import judge
-from workers.runtime.heartbeat import Heartbeat
-from workers.runtime.inputs import fetched
-from workers.runtime.job_context import Artifact, JobContext, StopReason
-from workers.runtime.logged_inputs import described
-from workers.runtime.residency import Residence, Residency
-from workers.runtime.runner import InputRejected, JobStopped, OutOfMemory
+from shared.storage.interface import Storage
+from workers.runtime.endings import Ending, Endings
+from workers.runtime.heartbeat import Heartbeat, Held
+from workers.runtime.intake import Intake, has_batches
+from workers.runtime.job_context import JobContext
+from workers.runtime.residency import Residency
+from workers.runtime.runner import DeviceFault, JobStopped, ModelMissing, RunnerError
+from workers.runtime.running import Output, Prepared, Running
+from workers.runtime.uploading import forget, upload
 
 log = get_logger(__name__)
 Answer = TypeVar("Answer")
-
-# A worker goes on without a doorbell for at most this long in one Celery task, whose time limit has a margin of 60 s.
-CHAIN_SECONDS = 30.0
+Result: TypeAlias = tuple[Output, list[ManifestEntry]]  # the manifest lists files that are in the storage
 
 
 class Executor:
-    """Runs jobs in one child process: claim → fetch inputs → load → run → upload → publish, then the next one."""
+    """Runs jobs in one child process: claim → fetch inputs → load → run → upload → publish, then the next ones."""
 
     def __init__(
         self,
@@ -54,169 +50,162 @@ class Executor:
         on_residency: Callable[[dict[str, Any]], None],
     ) -> None:
         self._settings, self._engine, self._storage, self._events = settings, engine, storage, events
-        self._residency, self._on_residency = residency, on_residency
         self._worker = worker
-        self._egress = Egress(settings.egress_ports, settings.egress_networks)
+        self._intake = Intake(settings, worker)
+        self._running = Running(settings, storage, residency, on_residency)
+        self._endings = Endings(settings)
         self._heartbeat = Heartbeat(settings, engine)
         self._heartbeat.start()
-        self._drain_until: float | None = None
-        self._go_on_until = 0.0
-        self._parent = os.getppid()
 
     def drain(self) -> None:
         """The worker stops: finish what fits the grace period, hand back the rest, claim nothing more."""
-        self._drain_until = time.monotonic() + self._settings.drain_seconds
+        self._intake.drain()
+
+    def close(self) -> None:
+        """End the thread that keeps the leases."""
+        self._heartbeat.close()
 
     def answer(self, family: str, job_id: UUID) -> int:
         """A doorbell rang: run that job if it is still there, then the family's next ones; how many were run."""
-        self._go_on_until, done = time.monotonic() + CHAIN_SECONDS, 0
-        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            current = claim(connection, job_id, self._worker, self._settings.lease_seconds)
-            current = current or self._claim_next(connection, family)
+        with self._claiming(family) as connection:
+            current = self._intake.answer(connection, family, job_id)
+        done = 0
         while current:
+            done += len(current)
             current = self._run(current)
-            done += 1
         return done
 
-    def _claim_next(self, connection: Connection, family: str) -> Claim | None:
-        """The family's next job, unless this process is to end: drained, orphaned, or near its task's time limit."""
-        if self._drain_until is not None or os.getppid() != self._parent or time.monotonic() > self._go_on_until:
-            return None
-        return claim_next(connection, family, self._worker, self._settings.lease_seconds)
+    def _claiming(self, family: str) -> AbstractContextManager[Connection]:
+        """A batch is claimed in one transaction; a single statement needs none around it."""
+        if has_batches(family):
+            return self._engine.begin()
+        return self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
-    def _run(self, claimed: Claim) -> Claim | None:
-        """One attempt; the next claim, made by the transaction that ended this one."""
-        attempt = Attempt(claimed.id, claimed.attempt, self._worker)
-        bind_contextvars(job=str(claimed.id), attempt=claimed.attempt)
-        self._log_input(claimed)
-        job = JobContext(claimed, self._events, drain_until=lambda: self._drain_until)
-        self._heartbeat.watch(attempt, job)
-        following, poisoned = None, False
+    def _run(self, claims: list[Claim]) -> list[Claim]:
+        """One attempt, or those of a batch; the next claims, made by the transaction that ended the last of them."""
+        # In one order everywhere: transactions that move several owners' jobs must not wait for each other crosswise.
+        batch = [self._hold(claimed) for claimed in sorted(claims, key=lambda claimed: (claimed.owner, claimed.id))]
+        self._heartbeat.watch(batch)
         try:
-            following = self._publish(attempt, job, *self._work(attempt, job))
-        except JobStopped:
-            following = self._stopped(attempt, job)
-        except Exception as error:
-            following, poisoned = self._failed(attempt, job, error)
+            return self._run_one(batch[0]) if len(batch) == 1 else self._run_batch(batch)
         finally:
-            self._heartbeat.release()
-            self._events.changed(claimed.id)
-            unbind_contextvars("job", "attempt")
-        if poisoned:
+            self._heartbeat.release(batch)
+
+    def _hold(self, claimed: Claim) -> Held:
+        attempt = Attempt(claimed.id, claimed.attempt, self._worker)
+        return Held(attempt, JobContext(claimed, self._events, drain_until=lambda: self._intake.drain_until))
+
+    def _run_one(self, held: Held) -> list[Claim]:
+        with _named(held):
+            return self._conclude([self._ending(held, lambda: self._work(held))])
+
+    def _run_batch(self, batch: list[Held]) -> list[Claim]:
+        """Those that cannot run end first; the others run together."""
+        with ExitStack() as files:
+            ready: dict[Held, Prepared] = {}
+            unfit = []
+            for held in batch:
+                with _named(held):
+                    try:
+                        ready[held] = self._prepare(held, files)
+                    except (JobStopped, Exception) as error:
+                        unfit.append(self._endings.broken_off(held, error))
+            if not ready:
+                return self._conclude(unfit)
+            if unfit:
+                self._conclude(unfit, go_on=False)
+            return self._run_together(ready) if len(ready) > 1 else self._run_by_one(ready)
+
+    def _run_together(self, ready: dict[Held, Prepared]) -> list[Claim]:
+        jobs = [held.job.id for held in ready]
+        try:
+            with bound_contextvars(batch=jobs):
+                entries = self._running.run_together(list(ready.values()))
+        except (JobStopped, DeviceFault, ModelMissing) as error:  # each of them would meet it again
+            return self._conclude([self._endings.broken_off(held, error) for held in ready])
+        except Exception as error:
+            log.warning("a batch failed, its jobs run one by one", jobs=jobs, exc_info=error)
+            return self._run_by_one(ready)
+        endings = []
+        for held, entry in zip(ready, entries, strict=True):
+            with _named(held):
+                endings.append(self._ending(held, partial(self._part, held, entry)))
+        return self._conclude(endings)
+
+    def _run_by_one(self, ready: dict[Held, Prepared]) -> list[Claim]:
+        """Each job of a batch alone, in the same attempt: one bad request must not fail its neighbours."""
+        for held in ready:
+            held.job.start_over()
+        left, following = len(ready), []
+        for held, prepared in ready.items():
+            left -= 1
+            with _named(held):
+                ending = self._ending(held, partial(self._again, held, prepared))
+                following = self._conclude([ending], go_on=not left)
+        return following
+
+    def _work(self, held: Held) -> Result:
+        with ExitStack() as files:
+            output = self._running.run(self._prepare(held, files))
+        return output, upload(self._storage, held.job)
+
+    def _again(self, held: Held, prepared: Prepared) -> Result:
+        """One job of a batch that came to nothing."""
+        return self._running.run(prepared), upload(self._storage, held.job)
+
+    def _part(self, held: Held, entry: Output | RunnerError) -> Result:
+        """What a batch came to for one of its jobs."""
+        held.job.leave_batch()
+        held.job.check()
+        if isinstance(entry, RunnerError):
+            raise entry
+        return entry, upload(self._storage, held.job)
+
+    def _prepare(self, held: Held, files: ExitStack) -> Prepared:
+        keep = held.attempt.keep
+        return self._running.prepare(held.job, files, lambda size: self._patiently(lambda db: keep(db, size)))
+
+    def _ending(self, held: Held, work: Callable[[], Result]) -> Ending:
+        """How the attempt ends by this work, whatever comes of it."""
+        try:
+            return self._endings.published(held, *work())
+        except (JobStopped, Exception) as error:
+            return self._endings.broken_off(held, error)
+
+    def _conclude(self, endings: list[Ending], *, go_on: bool = True) -> list[Claim]:
+        """Write how these attempts end, each alone if Postgres refuses one of them; the next claims if we `go_on`."""
+        go_on = go_on and not any(ending.poisoned for ending in endings)
+        try:
+            return self._write(endings, go_on)
+        except Exception as error:
+            if len(endings) == 1:
+                return self._write([self._endings.failed(endings[0].held, error)], go_on)
+            if isinstance(error, OperationalError):
+                raise  # for a whole lease: others have the jobs by now
+        following: list[Claim] = []
+        for ending in endings:
+            following = self._conclude([ending], go_on=go_on and ending is endings[-1])
+        return following
+
+    def _write(self, endings: list[Ending], go_on: bool) -> list[Claim]:
+        """The transaction that ends the attempts and claims what comes next: one flush to disk for all."""
+        family = endings[0].held.job.claim.family
+
+        def work(db: Connection) -> tuple[list[str | None], list[Claim]]:
+            return [ending.write(db) for ending in endings], self._intake.next(db, family) if go_on else []
+
+        states, following = self._patiently(work)
+        self._heartbeat.release([ending.held for ending in endings])
+        self._events.changed(*(ending.held.job.uuid for ending in endings))
+        for ending, state in zip(endings, states, strict=True):
+            job = ending.held.job
+            if state != "completed":
+                reason = str(job.stop_reason) if job.stop_reason else None
+                log.info("attempt without a result", job=job.id, stopped=reason, state=state)
+                forget(self._storage, job.claim)
+        if any(ending.poisoned for ending in endings):
             os.kill(os.getpid(), signal.SIGKILL)  # the device's context is broken; a fresh process takes over
         return following
-
-    def _log_input(self, claimed: Claim) -> None:
-        """What was asked, as far as the settings let logs say it."""
-        if said := described(claimed.input, self._settings.log_inputs):
-            log.info("attempt started", operation=claimed.operation, input=said)
-
-    def _work(self, attempt: Attempt, job: JobContext) -> tuple[dict[str, Any], list[ManifestEntry]]:
-        operation = find_operation(job.operation)
-        request = _validated(operation.input, job.claim.input)
-        job.wants_preview = operation.wants_preview(request)
-        names = [ref.name for ref in operation.models(request) if ref.kind == "model"]
-        registration = registrations()[job.claim.family]
-        residence = Residence(job.claim.family, names[0] if names else "default", registration.runner)
-        with fetched(self._storage, self._egress, job.claim, operation, request) as job.inputs:
-            if job.inputs:
-                size = sum(path.stat().st_size for path in job.inputs.values())
-                self._patiently(lambda db: attempt.keep(db, size))
-            output = self._execute(residence, request, job)
-        return output, self._upload(job)
-
-    def _execute(self, residence: Residence, request: BaseModel, job: JobContext) -> dict[str, Any]:
-        fresh = not self._residency.is_resident(residence)
-        if fresh:
-            job.phase("loading")
-        runner = self._residency.get(residence)
-        job.phase("running")
-        try:
-            return runner.run(request, job)
-        except OutOfMemory:
-            self._residency.evict_others(residence)
-            raise
-        finally:
-            self._on_residency(self._residency.status())
-
-    def _upload(self, job: JobContext) -> list[ManifestEntry]:
-        if not job.artifacts:
-            return []
-        job.phase("uploading")
-        prefix = attempt_prefix(job.claim.owner, job.claim.id, job.claim.attempt)
-        return [self._store(f"{prefix}{n}", artifact) for n, artifact in enumerate(job.artifacts)]
-
-    def _store(self, stem: str, artifact: Artifact) -> ManifestEntry:
-        key = stem + PurePosixPath(artifact.name).suffix
-        stored = self._storage.put(key, [artifact.content], artifact.media_type)
-        again = hashlib.sha256()
-        for chunk in self._storage.read(key):
-            again.update(chunk)
-        if again.hexdigest() != stored.sha256 or stored.size != len(artifact.content):
-            raise StorageError(f"{key} was not read back as it was written")
-        return {
-            "name": artifact.name,
-            "key": key,
-            "media_type": artifact.media_type,
-            "size": stored.size,
-            "sha256": stored.sha256,
-            "crc32": stored.crc32,
-        }
-
-    def _publish(
-        self, attempt: Attempt, job: JobContext, output: dict[str, Any], manifest: list[ManifestEntry]
-    ) -> Claim | None:
-        ttl = self._settings.result_ttl_seconds
-        rows = [dict(entry) for entry in manifest]
-        done, following = self._end(job, lambda db: attempt.publish(db, output, rows, ttl))
-        if not done:
-            # Cancelled at the last moment, or somebody else's by now: `stop` tells which.
-            job.stop(StopReason.CANCELLED)
-            return self._stopped(attempt, job)
-        return following
-
-    def _stopped(self, attempt: Attempt, job: JobContext) -> Claim | None:
-        ttl = self._settings.result_ttl_seconds
-        state, following = None, None
-        if job.stop_reason is StopReason.DRAINED:
-            state, following = self._end(job, lambda db: attempt.drain(db, ttl))
-        elif job.stop_reason is StopReason.EXPIRED:
-            error = _error("deadline", "The deadline passed while the job ran.", attempt)
-            state, following = self._end(job, lambda db: attempt.stop(db, "expired", error, ttl))
-        elif job.stop_reason is StopReason.CANCELLED:
-            state, following = self._end(job, lambda db: attempt.stop(db, "cancelled", None, ttl))
-        log.info("job stopped", reason=str(job.stop_reason), state=state)
-        self._forget(job)
-        return following
-
-    def _failed(self, attempt: Attempt, job: JobContext, error: Exception) -> tuple[Claim | None, bool]:
-        """The next claim, and whether this process must not go on."""
-        verdict = judge(error)
-        log.warning("attempt failed", code=verdict.code, exc_info=error)
-        entry = _error(verdict.code, verdict.message, attempt)
-        s = self._settings
-        allowed = verdict.failures_allowed(s.max_failures)
-        backoff = Backoff(allowed, s.backoff_seconds, s.backoff_cap_seconds)
-        if verdict.poisoned:
-            self._go_on_until = 0.0  # claim nothing more
-        if verdict.retry:
-            _, following = self._end(job, lambda db: attempt.retry(db, entry, backoff, s.result_ttl_seconds))
-        else:
-            _, following = self._end(job, lambda db: attempt.stop(db, "failed", entry, s.result_ttl_seconds))
-        self._forget(job)
-        return following, verdict.poisoned
-
-    def _forget(self, job: JobContext) -> None:
-        """Remove what this attempt uploaded: it is nobody's result."""
-        prefix = attempt_prefix(job.claim.owner, job.claim.id, job.claim.attempt)
-        try:
-            self._storage.delete(list(self._storage.list(prefix)))
-        except StorageError as error:
-            log.warning("orphaned files stay until the janitor comes", error=str(error))
-
-    def _end(self, job: JobContext, statement: Callable[[Connection], Answer]) -> tuple[Answer, Claim | None]:
-        """Run the statement that ends the attempt and claim the next job with it: one flush to disk for both."""
-        return self._patiently(lambda db: (statement(db), self._claim_next(db, job.claim.family)))
 
     def _patiently(self, work: Callable[[Connection], Answer]) -> Answer:
         """One transaction. While Postgres is away it is tried again for a lease; then somebody else has the job."""
@@ -231,12 +220,6 @@ class Executor:
                 time.sleep(0.5)
 
 
-def _validated(schema: type[BaseModel], value: dict[str, Any]) -> BaseModel:
-    try:
-        return schema.model_validate(value)
-    except ValueError as error:  # accepted by an older gateway, refused by this worker's schema
-        raise InputRejected(f"This worker does not accept the input: {error}") from error
-
-
-def _error(code: str, message: str, attempt: Attempt) -> dict[str, Any]:
-    return {"code": code, "message": message, "attempt": attempt.number, "worker": attempt.worker}
+def _named(held: Held) -> AbstractContextManager[None]:
+    """Log lines name the job and the attempt."""
+    return bound_contextvars(job=held.job.id, attempt=held.attempt.number)

@@ -1,4 +1,4 @@
-"""The thread that keeps a lease alive, hears cancellations at once, and ends a child whose job no longer moves."""
+"""The thread that keeps leases alive, hears cancellations at once, and ends a child whose jobs no longer move."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import signal
 import threading
 import time
 from collections import deque
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,66 +29,88 @@ STOPS = {
 }
 
 
-class Heartbeat(threading.Thread):
-    """One thread a child; it watches the job that runs now.
+class Held(NamedTuple):
+    """An attempt that this process holds, and what its runner is given of it."""
 
-    A living heart over a hung kernel proves nothing, so a job whose progress stands still for `stall_seconds` takes
-    the whole process with it: nothing gentler frees a hung device.
+    attempt: Attempt
+    job: JobContext
+
+
+class Heartbeat(threading.Thread):
+    """One thread a child; it watches what runs now: one job, or those of a batch.
+
+    A living heart over a hung kernel proves nothing, so where the progress of all jobs stands still for `stall_seconds`
+    the whole process goes with them: nothing gentler frees a hung device.
     """
 
     def __init__(self, settings: Settings, engine: Engine) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self._settings, self._engine = settings, engine
         self._lock = threading.Lock()
-        self._watched: tuple[Attempt, JobContext] | None = None
+        self._watched: tuple[Held, ...] = ()
+        self._closed = False
         self._cancelled: deque[str] = deque(maxlen=1000)
         self._next = self._confirmed = time.monotonic()
         self._listener = Listener(settings.database_url, CANCEL_CHANNEL)
 
-    def watch(self, attempt: Attempt, job: JobContext) -> None:
-        """Keep this attempt's lease from now on."""
+    def watch(self, held: Sequence[Held]) -> None:
+        """Keep these attempts' leases from now on."""
         with self._lock:
             self._confirmed = time.monotonic()
             self._next = self._confirmed + self._settings.heartbeat_seconds
-            self._watched = attempt, job
-            if job.id in self._cancelled:  # its notice came before we watched
-                job.stop(StopReason.CANCELLED)
+            self._watched = tuple(held)
+            self._cancel(self._cancelled)  # whose notices came before we watched
 
-    def release(self) -> None:
-        """The attempt is over."""
+    def release(self, held: Sequence[Held]) -> None:
+        """These attempts are over."""
         with self._lock:
-            self._watched = None
+            self._watched = tuple(one for one in self._watched if one not in held)
+
+    def close(self) -> None:
+        """End the thread; nothing is watched any more."""
+        self._closed = True
+        self.join()
+        self._listener.close()
 
     def run(self) -> None:
-        while True:
+        while not self._closed:
             patience = max(0.0, min(self._next - time.monotonic(), self._settings.heartbeat_seconds))
             self._hear(self._listener.wait(patience))
             with self._lock:
                 if self._watched and time.monotonic() >= self._next:
-                    self._beat(*self._watched)
+                    self._beat(self._watched)
                 elif not self._watched:
                     self._next = time.monotonic() + self._settings.heartbeat_seconds
 
     def _hear(self, job_ids: list[str]) -> None:
         with self._lock:
             self._cancelled.extend(job_ids)
-            if self._watched and self._watched[1].id in job_ids:
-                self._watched[1].stop(StopReason.CANCELLED)
+            self._cancel(job_ids)
 
-    def _beat(self, attempt: Attempt, job: JobContext) -> None:
+    def _cancel(self, cancelled: Collection[str]) -> None:
+        for _, job in self._watched:
+            if job.id in cancelled:
+                job.stop(StopReason.CANCELLED)
+
+    def _beat(self, watched: tuple[Held, ...]) -> None:
         now = time.monotonic()
         self._next = now + self._settings.heartbeat_seconds
-        if now - job.moved_at > self._settings.stall_seconds:
-            log.error("no progress, ending this process", job=job.id, seconds=round(now - job.moved_at))
+        moved_at = max(job.moved_at for _, job in watched)
+        if now - moved_at > self._settings.stall_seconds:
+            jobs = [job.id for _, job in watched]
+            log.error("no progress, ending this process", jobs=jobs, seconds=round(now - moved_at))
             os.kill(os.getpid(), signal.SIGKILL)
+        lease = self._settings.lease_seconds
         try:
             with self._engine.begin() as connection:
-                pulse = attempt.beat(connection, self._settings.lease_seconds, job.snapshot())
+                pulses = [attempt.beat(connection, lease, job.snapshot()) for attempt, job in watched]
         except SQLAlchemyError:
-            # No answer for a whole lease: somebody else may have the job by now.
-            if now - self._confirmed > self._settings.lease_seconds:
-                job.stop(StopReason.LOST)
+            # No answer for a whole lease: others may have the jobs by now.
+            if now - self._confirmed > lease:
+                for _, job in watched:
+                    job.stop(StopReason.LOST)
             return
         self._confirmed = now
-        if pulse in STOPS:
-            job.stop(STOPS[pulse])
+        for (_, job), pulse in zip(watched, pulses, strict=True):
+            if pulse in STOPS:
+                job.stop(STOPS[pulse])

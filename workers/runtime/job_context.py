@@ -1,12 +1,16 @@
-"""What a runner holds of its job: it reports progress here, saves artifacts here, and is stopped from here."""
+"""What a runner holds of its job: it reports progress here, saves artifacts here, and is stopped from here.
+
+The deadline is kept here as well: a job that runs stops at its first step after it, whatever the heartbeat hears.
+"""
 
 from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from pathlib import Path, PurePosixPath
 from statistics import median
 from typing import Any
@@ -49,10 +53,13 @@ class JobContext:
         self.wants_preview = False
         self.inputs: dict[str, Path] = {}
         self.artifacts: list[Artifact] = []
-        self.moved_at = time.monotonic()
+        self.moved_at = self._timed_from = time.monotonic()
         self.stop_reason: StopReason | None = None
+        self._deadline = inf if claim.remaining is None else self.moved_at + claim.remaining
+        self._batch: Sequence[JobContext] = (self,)
         self._events, self._drain_until = events, drain_until
         self._durations: list[float] = []
+        self._step = 0
         self._published_at = self._preview_at = 0.0
         self._state: dict[str, Any] = {}
         self._preview: str | None = None
@@ -63,12 +70,28 @@ class JobContext:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the job must stop; `progress` raises then."""
+        """Whether the job must stop; `progress` raises then, or, in a batch, when all of its jobs must."""
+        if time.monotonic() >= self._deadline:
+            self.stop(StopReason.EXPIRED)
         return self.stop_reason is not None
 
     def stop(self, reason: StopReason) -> None:
         """Make the next `progress` raise JobStopped; called from the heartbeat's thread."""
         self.stop_reason = self.stop_reason or reason
+
+    def join(self, batch: Sequence[JobContext]) -> None:
+        """Run as one of these from now on: while one of them goes on, `progress` goes on for all."""
+        self._batch = batch
+
+    def leave_batch(self) -> None:
+        """Go on alone."""
+        self._batch = (self,)
+
+    def start_over(self) -> None:
+        """Go on alone and from the beginning: its batch came to nothing."""
+        self.leave_batch()
+        self.artifacts.clear()
+        self._durations.clear()
 
     def snapshot(self) -> dict[str, Any] | None:
         """The newest progress, without the preview, as the row keeps it."""
@@ -77,7 +100,7 @@ class JobContext:
     def phase(self, name: str) -> None:
         """Enter loading, running or uploading; raises JobStopped if the job must stop."""
         self.check()
-        self.moved_at = time.monotonic()
+        self.moved_at = self._timed_from = time.monotonic()
         done = {"uploading": 99.0}.get(name, 0.0)
         self._state = {**self._state, "attempt": self.claim.attempt, "phase": name, "progress": done}
         self._publish()
@@ -85,7 +108,10 @@ class JobContext:
     def progress(self, step: int, total: int, preview: Callable[[], bytes] | None = None) -> None:
         """Say that `step` of `total` is done; raises JobStopped if the job must stop."""
         now = time.monotonic()
-        self._durations.append(now - self.moved_at)
+        if step > self._step:  # several at once count as equally long; said again, a step says only that we live
+            self._durations.append((now - self._timed_from) / (step - self._step))
+        if step != self._step:
+            self._step, self._timed_from = step, now
         self.moved_at = now
         remaining = self._remaining(total - step)
         self._state |= {
@@ -99,7 +125,7 @@ class JobContext:
         if preview and self.wants_preview and now - self._preview_at >= PREVIEW_EVERY and step < total:
             self._preview_at = now
             self._preview = "data:image/jpeg;base64," + base64.b64encode(preview()).decode()
-            self.moved_at = time.monotonic()  # the next step is timed without this picture
+            self.moved_at = self._timed_from = time.monotonic()  # the next step is timed without this picture
         if now - self._published_at >= PUBLISH_EVERY or step == total:
             self._publish()
 
@@ -113,13 +139,13 @@ class JobContext:
         self.artifacts.append(Artifact(name, content, media_type))
 
     def check(self) -> None:
-        """Raise JobStopped if the job must stop."""
-        if self.stop_reason is not None:
+        """Raise JobStopped if the job must stop, and with it all of its batch."""
+        if all(job.cancelled for job in self._batch):
             raise JobStopped(self.stop_reason)
 
     def _remaining(self, steps: int) -> float:
         # The first step pays for warming up, and outliers happen: the median of the recent ones tells more.
-        recent = self._durations[1:][-20:] or self._durations
+        recent = self._durations[max(1, len(self._durations) - 20) :] or self._durations or [0.0]
         return median(recent) * steps
 
     def _drain_if_too_long(self, remaining: float) -> None:

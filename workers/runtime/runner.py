@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +33,19 @@ class ModelMissing(RunnerError):
     code = "model_unavailable"
 
 
+class ModelDisabled(ModelMissing):
+    """An operator does not want the model to be used."""
+
+    retryable = False
+
+
+class ModelBeyondBudget(ModelMissing):
+    """The model alone needs more memory than this worker's models may take."""
+
+    code = "gpu_oom"
+    retryable = False
+
+
 class OutOfMemory(RunnerError):
     """The device has too little memory for this job."""
 
@@ -60,6 +73,11 @@ class Job(Protocol):
     wants_preview: bool
 
     @property
+    def cancelled(self) -> bool:
+        """Whether the job must stop: `progress` raises then, or, in a batch, once this is true of all its jobs."""
+        ...
+
+    @property
     def inputs(self) -> Mapping[str, Path]:
         """The files that came with the request, by field; they are gone when `run` returns."""
         ...
@@ -74,7 +92,10 @@ class Job(Protocol):
 
 
 class Runner(Protocol):
-    """The worker-side class of a family; one instance holds one resident model."""
+    """The worker-side class of a family; one instance holds one resident model.
+
+    One whose family has operations with a `batch_key` is a BatchRunner as well.
+    """
 
     def setup(self, device: str, model: str) -> None:
         """Load `model` onto `device` ("cpu", "cuda:0"); raises ModelMissing. Called once."""
@@ -90,4 +111,17 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Give the memory back."""
+        ...
+
+
+class BatchRunner(Protocol):
+    """A runner that can do several jobs with equal batch keys at once."""
+
+    def run_batch(self, requests: Sequence[BaseModel], jobs: Sequence[Job]) -> list[dict[str, Any] | RunnerError]:
+        """One entry a job, in order: its output, or the error that fails this job alone.
+
+        Outputs and artifacts are those of single runs. A stopped job (`cancelled`) may be left out of the work; its
+        entry is ignored. `progress` is called for all of them, and raises JobStopped when all must stop. Any other
+        error is the whole batch's: `run` is then called for each job by itself, after a DeviceFault in another process.
+        """
         ...

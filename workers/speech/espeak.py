@@ -6,6 +6,7 @@ sets all that it depends on.
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import threading
 from collections.abc import Callable
@@ -119,8 +120,21 @@ def speak(
     return np.frombuffer(b"".join(parts), np.int16), RATE
 
 
+def begin_anew(seed: int) -> None:
+    """Forget what earlier calls left behind, such as phases and the place in the noise: the same calls then make the
+    same samples. Nothing of the library resets that, so it is unloaded and loaded again (a few milliseconds).
+    """
+    with _LOCK:
+        old = _library()
+        old.espeak_Terminate()
+        _library.cache_clear()
+        _ctypes.dlclose(old._handle)
+        _library().espeak_ng_SetRandSeed(ctypes.c_long(seed))
+        ctypes.CDLL(None).srand(ctypes.c_uint(seed % 2**32))
+
+
 def phonemes(text: str, voice: str = "en-us") -> str:
-    """How `voice` would say it, in the International Phonetic Alphabet. Raises UnknownVoice."""
+    """How `voice` says it, in the International Phonetic Alphabet, clauses parted by spaces. Raises UnknownVoice."""
     clauses = []
     with _LOCK:
         library = _library()
@@ -152,7 +166,7 @@ def _within(name: str, value: int, bounds: tuple[int, int]) -> None:
 def _choose(library: ctypes.CDLL, voice: str) -> None:
     """eSpeak itself takes an unknown variant in silence, and knows some voices by their file only."""
     base, plus, variant = voice.partition("+")
-    files = _files(library)
+    files = _files()
     if not base or base not in files or plus + variant not in files:
         raise UnknownVoice(voice)
     status = library.espeak_SetVoiceByName((files[base] + plus + variant).encode())
@@ -166,9 +180,9 @@ def _list(language: bytes | None) -> list[Voice]:
 
 
 @cache
-def _files(library: ctypes.CDLL) -> dict[str, str]:
+def _files() -> dict[str, str]:
     """The file of each voice and variant, by name; no variant is one, too."""
-    found = {v.name: file for language in (None, _VARIANT) for v, file in _listed(library, language)}
+    found = {v.name: file for language in (None, _VARIANT) for v, file in _listed(_library(), language)}
     return found | {"": ""}
 
 

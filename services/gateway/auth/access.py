@@ -188,6 +188,7 @@ READ_JOBS, WRITE_JOBS = Allow("jobs:read"), Allow("jobs:write")
 FOLLOW = AllowStream("jobs:read")
 READ_OPS = Allow("ops:read")
 MANAGE_WEBHOOKS = Allow("webhooks:manage")
+MANAGE_MODELS = Allow("models:manage")
 ANY_ACCOUNT, SIGNED_IN = Allow(), Allow(signed_in=True)
 MANAGE_ACCOUNTS = Allow("accounts:manage", role="admin")
 

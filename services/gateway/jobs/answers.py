@@ -13,9 +13,10 @@ from services.gateway.jobs.schemas import accepted
 from services.gateway.results.service import reply_of
 from services.gateway.state import GatewayState
 from services.gateway.waiting import Watch
-from shared.errors import Gone
+from shared.errors import Gone, TimedOut
 from shared.family import Operation
 from shared.jobs.queries import ResultView
+from shared.jobs.states import JobState
 from shared.jobs.submissions import Receipt
 
 
@@ -23,7 +24,7 @@ from shared.jobs.submissions import Receipt
 class Answering:
     """One request on its way out: who asked for what, under which base path, and how long it waits (seconds).
 
-    `parsed` is the resolved input.
+    `parsed` is the resolved input; `limit` is how long the job may take from its acceptance on (seconds).
     """
 
     state: GatewayState
@@ -32,6 +33,7 @@ class Answering:
     base: str
     owner: str
     wait: int
+    limit: float
 
     async def replay(self, receipt: Receipt) -> Response:
         """The answer that an earlier request made."""
@@ -41,15 +43,18 @@ class Answering:
             return await self.when_ended(receipt, watch)
 
     async def when_ended(self, receipt: Receipt, watch: Watch) -> Response:
-        """The synchronous reply, or the 202 if the job takes longer than the client waits."""
+        """The synchronous reply, or the 202 if the job takes longer than the client waits; raises TimedOut if it takes
+        longer than it may.
+        """
         applied = {"Preference-Applied": f"wait={self.wait}", "Vary": "Prefer"}
         with self.state.counters.waiting.track_inprogress():
             try:
-                async with asyncio.timeout(self.wait):
-                    result = await self._ended(receipt, watch)
+                result = await self._ended(receipt, watch)
             except TimeoutError:
                 return await self.at_once(receipt, applied)
         self._count(receipt)
+        if result.job.state == JobState.EXPIRED:
+            raise _timed_out(receipt)
         return await reply_of(self.state, result, applied | _replay_header(receipt))
 
     async def at_once(self, receipt: Receipt, headers: dict[str, str]) -> Response:
@@ -67,8 +72,12 @@ class Answering:
         return Response(json.dumps(body), 202, headers=headers, media_type="application/json")
 
     async def _ended(self, receipt: Receipt, watch: Watch) -> ResultView:
-        """The job's row once it is terminal. A fresh job is not looked at before something is heard of it."""
-        look = receipt.replayed
+        """The job's row once it is terminal; TimeoutError at the end of the client's patience, or if the gateway stops.
+
+        A fresh job is not looked at before something is heard of it.
+        """
+        look, began = receipt.replayed, _now()
+        patience, deadline = began + self.wait, began + self.limit
         while True:
             if look:
                 watch.row_moved = False
@@ -77,18 +86,48 @@ class Answering:
                     raise _deleted()
                 if result.job.finished:
                     return result
-            while not watch.row_moved:  # progress alone needs no look at the row
-                await watch.changed.wait()
-                watch.changed.clear()
-                if self.state.draining:
+                deadline = _now() + result.job.remaining
+            if not await self._moved(watch, min(patience, deadline)):
+                if patience < deadline:
                     raise TimeoutError
+                await self._expire(receipt)
             look = True
+
+    async def _moved(self, watch: Watch, until: float) -> bool:
+        """Wait until the row has moved, or until then: False."""
+        while not watch.row_moved:  # progress alone needs no look at the row
+            try:
+                async with asyncio.timeout_at(until):
+                    await watch.changed.wait()
+            except TimeoutError:
+                return False
+            watch.changed.clear()
+            if self.state.draining:
+                raise TimeoutError
+        return True
+
+    async def _expire(self, receipt: Receipt) -> None:
+        """The time is up: raise TimedOut, unless the row says that the job was quicker."""
+        ttl = self.state.settings.result_ttl_seconds
+        if await self.state.jobs.expire(receipt.job_id, self.owner, ttl) is not None:
+            self._count(receipt)
+            await self.state.waiting.announce(receipt.job_id)
+            raise _timed_out(receipt)
 
     def _count(self, receipt: Receipt) -> None:
         if receipt.replayed:
             self.state.counters.replayed.inc()
         else:
             self.state.counters.accepted.labels(self.operation.name).inc()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _timed_out(receipt: Receipt) -> TimedOut:
+    told = {"job_id": str(receipt.job_id)}
+    return TimedOut("Request timed out", details=told, headers=_replay_header(receipt))
 
 
 def _deleted() -> Gone:

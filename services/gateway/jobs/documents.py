@@ -9,6 +9,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from services.gateway.jobs.bodies import JSON
+from services.gateway.jobs.form_fields import text_fields
 from services.gateway.jobs.forms import FORM
 from shared.family import FILE_DESCRIPTION, Family, FileField, Operation, path_fields
 
@@ -73,10 +74,12 @@ def _form(operation: Operation) -> dict[str, Any]:
         "contentSchema": {"$ref": REF.format(model=_config_name(operation))},
         "description": "The other fields as a JSON object.",
     }
+    known = operation.input.model_json_schema(ref_template=REF)["properties"]
+    texts = {field: known[field] for field in text_fields(operation)}
     required = [field for field in files if operation.input.model_fields[field].is_required()]
     schema = {
         "type": "object",
-        "properties": files | {operation.config: config},
+        "properties": files | texts | {operation.config: config},
         "required": required,
         "additionalProperties": False,
     }
@@ -86,7 +89,7 @@ def _form(operation: Operation) -> dict[str, Any]:
 def _as_form(operation: Operation, example: dict[str, Any]) -> dict[str, Any]:
     files = {field: example[field] for field in operation.files if field in example}
     rest = {field: value for field, value in example.items() if field not in files}
-    return {"value": files | {operation.config: json.dumps(rest)}}
+    return {"value": files | (rest if operation.form_fields else {operation.config: json.dumps(rest)})}
 
 
 def _rule(rule: FileField) -> str:

@@ -139,5 +139,9 @@ def _described(field: str, name: str, content: BufferedIOBase, rule: FileField) 
 def _media_type(field: str, head: bytes, rule: FileField) -> str:
     found = media_type_of(head, rule.media_types)
     if found is None:
-        raise ValidationFailed(f"Invalid {field}: the file is none of {', '.join(rule.media_types)}.", field=field)
+        raise ValidationFailed(
+            f"{rule.unsupported or f'Invalid {field}'}: the file is none of {', '.join(rule.media_types)}.",
+            field=field,
+            details={"supported_formats": list(rule.media_types)},
+        )
     return found

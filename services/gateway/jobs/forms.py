@@ -1,4 +1,5 @@
-"""Reads multipart forms within limits: files, texts in a file's place, and one text field with the rest as JSON."""
+"""Reads multipart forms within limits: files, texts in a file's place, one text field with the rest as JSON, and, where
+an operation wants it so, that rest as texts of their own."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from services.gateway.jobs.form_fields import read_text_fields, text_fields
 from services.gateway.json_reader import read_json
 from shared.errors import PayloadTooLarge, ValidationFailed
 from shared.family import MAX_REQUEST_BYTES, Operation
@@ -51,7 +53,7 @@ class _Parser(WholeForm):
             request.headers,
             stream,
             max_files=len(self._files) + 1,  # one too many is read, so that it can be named
-            max_fields=len(self._files) + 3,
+            max_fields=len(self._files) + len(text_fields(operation)) + 3,
             max_part_size=MAX_TEXT,
         )
 
@@ -120,7 +122,7 @@ def _form_too_large(limit: int) -> PayloadTooLarge:
 
 def _read(data: FormData, operation: Operation) -> dict[str, Any]:
     for name in data:
-        if name not in {*operation.files, operation.config}:
+        if name not in {*operation.files, operation.config, *text_fields(operation)}:
             raise ValidationFailed(f"Invalid {name[:100]}: Unknown field.", field=name[:100])
         if len(data.getlist(name)) > 1:
             raise ValidationFailed(f"Invalid {name}: it is given twice.", field=name)
@@ -133,6 +135,7 @@ def _read(data: FormData, operation: Operation) -> dict[str, Any]:
             raise ValidationFailed(f"Invalid {field}: it is a part of the form, not of {config}.", field=field)
         if field in data:
             body[field] = data[field]
+    read_text_fields(data, operation, body)
     return body
 
 

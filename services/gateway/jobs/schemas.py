@@ -17,7 +17,7 @@ class Accepted(BaseModel):
 
     request_id: str = Field(description="The same as `job_id`.")
     job_id: str
-    status: State
+    status: State | Literal["downloading"]
     status_url: str
     result_url: str
     events_url: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -59,9 +59,10 @@ async def submit(
         webhook = wanted_webhook(request, asked, state.targets)
         parsed = operation.resolve(asked)
         await state.catalog.require(family.name, operation, operation.models(parsed))
+        parsed = operation.suit(parsed, await state.catalog.known(family.name))
         state.storage_watch.require()
         submission = _submission(request, state, submitter, family, operation, parsed, body, webhook)
-        answering = Answering(state, operation, parsed, base, owner, wait)
+        answering = Answering(state, operation, parsed, base, owner, wait, submission.deadline)
         try:
             await files.find_stored(operation, state.stored, owner)
         except ValidationFailed:  # a retry is answered although the upload, or the job that made the file, is gone
@@ -74,6 +75,25 @@ async def submit(
         if (named := request_id_of(request)) != str(submission.id):
             log.info("the client named the request", request_id=named, job=str(submission.id))
         return await _accept(answering, submission, files)
+
+
+async def submit_as(
+    request: Request,
+    state: GatewayState,
+    submitter: Principal,
+    base: str,
+    choice: Choice,
+    body: Mapping[str, Any],
+    wait: int,
+) -> Response:
+    """A job that another route makes of what it was asked; `body` is the operation's input, without files."""
+    family, operation = choice
+    await count_submission(request, submitter)
+    parsed = operation.resolve(_validated(operation, body))
+    await state.catalog.require(family.name, operation, operation.models(parsed))
+    submission = _submission(request, state, submitter, family, operation, parsed, body, None)
+    answering = Answering(state, operation, parsed, base, submitter.owner, wait, submission.deadline)
+    return await _accept(answering, submission, RequestFiles())
 
 
 def _add_path_fields(request: Request, body: Any) -> None:
@@ -172,12 +192,30 @@ def _submission(
         operation=operation.name,
         priority=priority,
         input=_encoded(parsed),
-        deadline=state.settings.deadline_seconds,
+        deadline=_seconds_left(operation, parsed, state.settings.deadline_seconds),
+        batch_key=_batch_key(operation, parsed),
         quotas=quotas_of(submitter, state.settings),
         key=key,
         fingerprint=_fingerprint(operation, body, priority, webhook) if key is not None else None,
         webhook=webhook,
     )
+
+
+def _seconds_left(operation: Operation, parsed: BaseModel, most: float) -> float:
+    limit = operation.time_limit(parsed)
+    return most if limit is None else min(limit, most)
+
+
+def _batch_key(operation: Operation, parsed: BaseModel) -> str | None:
+    """What jobs have in common that may run as one: the operation, its models, and what it adds. An index holds it, so
+    its length does not depend on the request.
+    """
+    key = operation.batch_key(parsed)
+    if key is None:
+        return None
+    models = [(ref.kind, ref.name) for ref in operation.models(parsed)]
+    common = json.dumps([operation.name, models, key]).encode()
+    return f"{operation.name} {hashlib.sha256(common).hexdigest()[:32]}"
 
 
 def _encoded(parsed: BaseModel) -> str:

@@ -73,7 +73,8 @@ def submit_router(families: dict[str, Family]) -> APIRouter:
                 by_path[path].append((family, operation))
     for path, choices in sorted(by_path.items(), key=lambda entry: len(path_fields(entry[0]))):  # fixed ones first
         batch = f"{path}/batch"
-        _add_route(router, path, choices, batch if batch in by_path else None)
+        takes_arrays = any(operation.accepts([]) for _, operation in by_path.get(batch, ()))
+        _add_route(router, path, choices, batch if takes_arrays else None)
     return router
 
 
@@ -98,7 +99,7 @@ def _add_route(router: APIRouter, path: str, choices: list[Choice], batch: str |
         responses={
             200: {"description": "The result, for a client that waits.", "content": replies(operations)},
             202: {"description": "Accepted and durable.", "model": Accepted, "headers": ACCEPTED_HEADERS},
-            **problems(400, 404, 409, 410, 413, 415, 422, 429),
+            **problems(400, 404, 409, 410, 413, 415, 422, 429, 504),
         },
         openapi_extra={
             "requestBody": request_body(path, operations),

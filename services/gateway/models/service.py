@@ -27,7 +27,12 @@ async def model_status(state: GatewayState) -> dict[str, Any]:
         "device": newest.get("device") or next((worker.device for worker in workers), None),
         "model_info": newest.get("model_info"),
         "models": [
-            {"family": m.family, "kind": m.kind, "name": m.name, "title": m.title, **m.details} for m in catalog
+            {
+                **{"family": m.family, "kind": m.kind, "name": m.name, "title": m.title, "task": m.task},
+                **{"state": "disabled" if m.disabled else "ready", "memory_bytes": m.memory_bytes},
+                **m.details,
+            }
+            for m in catalog
         ],
         "workers": [
             {"name": w.name, "families": w.families, "device": w.device, "state": w.state, **w.details} for w in workers

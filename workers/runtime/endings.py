@@ -1,0 +1,97 @@
+"""How an attempt ends. Only this file decides which state a job gets; Postgres has the last word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection
+
+from shared.jobs.artifacts import ManifestEntry
+from shared.jobs.attempts import Attempt, Backoff
+from shared.logging import get_logger
+from shared.settings import Settings
+from workers.runtime.failures import judge
+from workers.runtime.heartbeat import Held
+from workers.runtime.job_context import StopReason
+from workers.runtime.runner import JobStopped
+
+log = get_logger(__name__)
+Write: TypeAlias = Callable[[Connection], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """`write` ends the attempt and tells the job's state after it: None if the job is somebody else's by now.
+
+    After a `poisoned` one this process must not go on.
+    """
+
+    held: Held
+    write: Write
+    poisoned: bool = False
+
+
+class Endings:
+    """What is to be written for an attempt that ran, was stopped, or failed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._ttl = settings, settings.result_ttl_seconds
+
+    def published(self, held: Held, output: dict[str, Any], manifest: list[ManifestEntry]) -> Ending:
+        """The job has its result, unless it was cancelled or its deadline passed at the last moment."""
+        attempt = held.attempt
+        rows = [dict(entry) for entry in manifest]
+
+        def write(db: Connection) -> str | None:
+            if attempt.publish(db, output, rows, self._ttl):
+                return "completed"
+            # Cancelled, expired, or somebody else's: `stop` tells which.
+            return attempt.stop(db, "expired", _too_late(attempt), self._ttl)
+
+        return Ending(held, write)
+
+    def broken_off(self, held: Held, error: JobStopped | Exception) -> Ending:
+        """The attempt was stopped, or failed."""
+        return self.stopped(held) if isinstance(error, JobStopped) else self.failed(held, error)
+
+    def stopped(self, held: Held) -> Ending:
+        """It stopped at a step, as it was told."""
+        return Ending(held, self._stop(held))
+
+    def failed(self, held: Held, error: Exception) -> Ending:
+        """It may be tried again, or has failed for good. What fails after its deadline has expired."""
+        attempt, verdict = held.attempt, judge(error)
+        log.warning("attempt failed", code=verdict.code, exc_info=error)
+        entry = _error(verdict.code, verdict.message, attempt)
+        s, ttl = self._settings, self._ttl
+        backoff = Backoff(verdict.failures_allowed(s.max_failures), s.backoff_seconds, s.backoff_cap_seconds)
+        write: Write
+        if held.job.cancelled and held.job.stop_reason is StopReason.EXPIRED:
+            write = self._stop(held)
+        elif verdict.retry:
+            write = lambda db: attempt.retry(db, entry, backoff, ttl)  # noqa: E731
+        else:
+            write = lambda db: attempt.stop(db, "failed", entry, ttl)  # noqa: E731
+        return Ending(held, write, verdict.poisoned)
+
+    def _stop(self, held: Held) -> Write:
+        attempt, ttl = held.attempt, self._ttl
+        match held.job.stop_reason:
+            case StopReason.DRAINED:
+                return lambda db: attempt.drain(db, ttl)
+            case StopReason.EXPIRED:
+                return lambda db: attempt.stop(db, "expired", _too_late(attempt), ttl)
+            case StopReason.CANCELLED:
+                return lambda db: attempt.stop(db, "cancelled", None, ttl)
+            case _:
+                return lambda db: None
+
+
+def _too_late(attempt: Attempt) -> dict[str, Any]:
+    return _error("deadline", "The deadline passed while the job ran.", attempt)
+
+
+def _error(code: str, message: str, attempt: Attempt) -> dict[str, Any]:
+    return {"code": code, "message": message, "attempt": attempt.number, "worker": attempt.worker}

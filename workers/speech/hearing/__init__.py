@@ -1,0 +1,1 @@
+"""Hearing: recordings become text, with times and with how sure the network was."""
