@@ -22,7 +22,7 @@ from workers.speech.house.networks import LONGEST, PLACES, RATE, TICK, WINDOW
 IGNORED = -100  # a label that costs nothing
 SAMPLES = WINDOW * RATE
 SORTED = 16  # batches of equal length are cut from so many batches' worth of windows
-SHARES = {"silence": 0.06, "cut": 0.5, "timestamps": 0.5, "prompt": 0.15, "translate": 0.1}
+SHARES = {"silence": 0.1, "cut": 0.5, "timestamps": 0.5, "prompt": 0.15, "translate": 0.1}
 SPOILT = {"noise": 0.6, "room": 0.15, "tone": 0.5, "telephone": 0.05, "stretched": 0.4, "masked": 0.5}
 FADED = 0.03  # share of the decoder's tokens that are replaced by others, so that it listens
 
@@ -119,7 +119,7 @@ class Teacher:
         spoken = Spoken(np.zeros(SAMPLES, np.float32), [])
         if self.own.random() < SHARES["silence"]:
             return spoken
-        at, wanted = self._pause(self.own.choice([0.2, 0.4, 1.5])), self.own.choice([1, 1, 1, 2, 3, 9, 9])
+        at, wanted = self._pause(self.own.choice([0.2, 0.4, 1.5])), self.own.choice([1, 2, 3, 9, 9, 9])
         for _ in range(wanted):
             which = self.own.randrange(len(self.corpus))
             wave = self._voice(which)

@@ -28,8 +28,8 @@ from workers.speech.house.lessons import IGNORED, Lessons, Teacher
 
 WEIGHTS = Path(__file__).parent / "weights" / "ear"
 PARTS = 60  # thousands of sentences
-BATCH = {"sentences": 24, "several": 16, "windows": 10}
-SENTENCES, SEVERAL = (1, 1, 1, 1, 2), (1, 2, 2, 3, 4)  # how many to a window
+BATCH = {"sentences": 24, "several": 12, "windows": 10}
+SENTENCES, SEVERAL = (1, 1, 1, 1, 2), (1, 2, 3, 4, 5)  # how many to a window
 WINDOWS_FROM = 0.65  # of the run's time
 HARD_FROM = 1.0  # the voices are clear at first, and as spoilt as they will be from here on
 PEAK, WARM, COOL = 1.5e-3, 300, 0.4  # learning rate, the steps until it is reached, the share of time it falls for
