@@ -17,12 +17,12 @@ from workers.speech.house.language import is_held_out, plain, sentences, vocabul
 from workers.speech.house.lessons import IGNORED, Spoken, Teacher
 from workers.speech.house.train import Learner
 
-# Per cent of words wrong. What is allowed is more than what is promised by the share that few sentences can miss.
+# Per cent of words wrong. What two hundred sentences keep (10 for sentences, 20 for voices), 25 can miss by a sentence.
 CEILINGS = {
-    "held-out sentences, usual voices": 4,
-    "held-out sentences": 10,
+    "held-out sentences, usual voices": 8,
+    "held-out sentences": 12,
     "held-out voices": 20,
-    "noise at 20 dB": 15,
+    "noise at 20 dB": 20,
 }
 
 
@@ -74,7 +74,11 @@ def test_training_hears_as_the_library_does(heard_by: tuple[Any, Any]) -> None:
     ours = log_mel(torch.from_numpy(padded))
     assert torch.allclose(ours, features, atol=1e-4)
     with torch.inference_mode():
-        assert torch.allclose(Learner(ear).encode(ours), ear.model.encoder(features).last_hidden_state, atol=1e-3)
+        assert torch.allclose(
+            Learner(ear).encode(ours, torch.zeros(1, dtype=torch.long)),
+            ear.model.encoder(features).last_hidden_state,
+            atol=1e-3,
+        )
 
 
 def test_the_language_is_stated_and_parted() -> None:
@@ -88,19 +92,18 @@ def test_the_language_is_stated_and_parted() -> None:
     assert not any(voice.startswith(corpus.HELD_OUT_ACCENTS) for voice in throats)
 
 
-def test_a_cut_sentence_leaves_its_beginning_only(
+def test_with_timestamps_the_first_sentence_is_the_lesson(
     heard_by: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(corpus, "PER_PART", 12)
     corpus._make_part((tmp_path, 0, 0))
     tokenizer = heard_by[0].tokenizer
     teacher = Teacher(corpus.Corpus(tmp_path), tokenizer, batch=6, seed=0, share=0, shares=1)
-    spoken = Spoken(np.zeros(networks.RATE, np.float32), [(0.5, 1.5, "Hello world.", "")], cut=9.0)
-    given, wanted = teacher._answer(spoken)
-    expected = tokenizer.convert_tokens_to_ids(["<|0.50|>", "<|1.50|>", "<|9.00|>", networks.END])
-    assert [token for token in wanted if token != IGNORED and token >= expected[0]] == expected[:3]
-    assert wanted[-1] == expected[3]
-    assert len(given) == len(wanted)
+    said = [(0.5, 1.5, "Hello world.", ""), (2.0, 2.5, "Stand up.", "")]
+    answer = teacher._answer(Spoken(np.zeros(networks.RATE, np.float32), said, cut=True))
+    wanted = tokenizer.decode([token for token in answer.labels if token != IGNORED], decode_with_timestamps=True)
+    assert wanted.endswith("<|0.50|> Hello world.<|1.50|><|1.50|><|endoftext|>")
+    assert len(answer.tokens) == len(answer.labels)
     for lessons in (next(teacher.sentences([1, 3])), next(teacher.windows())):
         assert lessons.tokens.shape == lessons.labels.shape
         assert torch.isfinite(lessons.waves).all()

@@ -1,4 +1,8 @@
-"""What the ear hears in training and what it should answer: spoken windows, spoilt in many ways, and their tokens."""
+"""What the ear hears in training and what it should answer: spoken windows, spoilt in many ways, and their tokens.
+
+Asked for timestamps, it writes one sentence and twice when that ended: to every reader of Whisper the next window then
+begins there. So long recordings are heard sentence by sentence, and none is cut. Without timestamps it writes them all.
+"""
 
 from __future__ import annotations
 
@@ -22,25 +26,25 @@ from workers.speech.house.networks import LONGEST, PLACES, RATE, TICK, WINDOW
 IGNORED = -100  # a label that costs nothing
 SAMPLES = WINDOW * RATE
 SORTED = 16  # batches of equal length are cut from so many batches' worth of windows
-SHARES = {"silence": 0.1, "cut": 0.5, "timestamps": 0.5, "prompt": 0.15, "translate": 0.1}
+SHARES = {"silence": 0.1, "cut": 0.5, "timestamps": 0.6, "prompt": 0.15, "translate": 0.1}
 SPOILT = {"noise": 0.6, "room": 0.15, "tone": 0.5, "telephone": 0.05, "stretched": 0.4, "masked": 0.5}
 FADED = 0.03  # share of the decoder's tokens that are replaced by others, so that it listens
 
 
 @dataclass(slots=True)
 class Spoken:
-    """One window: its samples within ±1, the sentences that are whole in it, and where one begins that is not."""
+    """One window: its samples within ±1, the sentences that are whole in it, and whether its end cuts another."""
 
     wave: NDArray[np.float32]
     sentences: list[tuple[float, float, str, str]]  # start and end in seconds, text, sounds
-    cut: float | None = None
+    cut: bool = False
 
 
 @dataclass(slots=True)
 class Lessons:
     """A batch: waves [B, N], band gains [B, 80], decoder tokens and labels [B, T], about when each label is heard
-    ([B, T] seconds, or not a number), the sounds of each window if it is known by them; and
-    whether parts of what is heard are to be lost."""
+    ([B, T] seconds, or not a number), the sounds of each window if it is known by them; the
+    encoder's place where each one begins [B]; and whether parts of what is heard are to be lost."""
 
     waves: Tensor
     gains: Tensor
@@ -48,6 +52,7 @@ class Lessons:
     labels: Tensor
     times: Tensor
     sounds: list[str]
+    offsets: Tensor
     masked: bool
 
 
@@ -73,7 +78,7 @@ class Teacher:
         self.first_tick: int = tokenizer.convert_tokens_to_ids("<|0.00|>")
 
     def sentences(self, counts: Sequence[int]) -> Iterator[Lessons]:
-        """Windows of a few sentences, one of `counts`, no longer than they must be."""
+        """Windows of a few sentences, one of `counts`, no longer than they must be, as if silence stood around them."""
         while True:
             count = self.batch * SORTED
             picks = [[self._pick() for _ in range(self.rng.choice(counts))] for _ in range(count)]
@@ -81,7 +86,7 @@ class Teacher:
             groups = [picks[i : i + self.batch] for i in range(0, count, self.batch)]
             self.rng.shuffle(groups)
             for group in groups:
-                yield self._lessons([self._short(some) for some in group[self.share :: self.shares]])
+                yield self._lessons([self._short(some) for some in group[self.share :: self.shares]], shifted=True)
 
     def windows(self) -> Iterator[Lessons]:
         """Whole windows, as the ear meets them in use."""
@@ -127,19 +132,21 @@ class Teacher:
             if end > SAMPLES:
                 if spoken.sentences and at < SAMPLES and self.own.random() < SHARES["cut"]:
                     spoken.wave[at:] = wave[: SAMPLES - at]
-                    spoken.cut = at / RATE
+                    spoken.cut = True
                 break
             spoken.wave[at:end] = wave
             spoken.sentences.append((at / RATE, end / RATE, self.corpus.texts[which], self.corpus.sounds[which]))
             at = end + self._pause(0.5) + RATE // 10
         return spoken
 
-    def _lessons(self, heard: list[Spoken]) -> Lessons:
+    def _lessons(self, heard: list[Spoken], shifted: bool = False) -> Lessons:
         longest = -(-max(len(spoken.wave) for spoken in heard) // (2 * HOP)) * 2 * HOP
         waves = np.zeros((len(heard), longest), np.float32)
         for wave, spoken in zip(waves, heard, strict=True):
             wave[: len(spoken.wave)] = self._spoil(spoken.wave)
-        answers = [self._answer(spoken) for spoken in heard]
+        free = PLACES - longest // (2 * HOP)
+        offsets = [self.own.randint(0, free) if shifted else 0 for _ in heard]
+        answers = [self._answer(spoken, offset * TICK) for spoken, offset in zip(heard, offsets, strict=True)]
         shape = (len(heard), max(len(answer.tokens) for answer in answers))
         tokens, labels = torch.full(shape, self.ids[networks.END]), torch.full(shape, IGNORED)
         times = torch.full(shape, torch.nan)
@@ -148,7 +155,10 @@ class Teacher:
                 held[row, : len(part)] = torch.tensor(part)
         gains = torch.from_numpy(np.stack([self._tone() for _ in heard])).float()
         sounds = ["" if spoken.cut else "".join(s[3] for s in spoken.sentences) for spoken in heard]
-        return Lessons(torch.from_numpy(waves), gains, tokens, labels, times, sounds, self._chance("masked"))
+        heard_from = torch.tensor(offsets)
+        return Lessons(
+            torch.from_numpy(waves), gains, tokens, labels, times, sounds, heard_from, self._chance("masked")
+        )
 
     def _spoil(self, wave: NDArray[np.float32]) -> NDArray[np.float32]:
         """A room's echo, and noise of some colour 5 to 35 dB below the voice."""
@@ -158,7 +168,7 @@ class Teacher:
             echo[0] = 1.0
             wave = fftconvolve(wave, echo)[: len(wave)].astype(np.float32)
         if self._chance("noise"):
-            level = np.sqrt(np.mean(np.square(wave))) or self.own.uniform(0.001, 0.05)
+            level = np.sqrt(np.mean(np.square(wave))) or 10 ** self.own.uniform(-3.0, -0.5)
             wave = wave + self._coloured(len(wave)) * np.float32(level * 10 ** -self.own.uniform(0.25, 1.75))
         return wave
 
@@ -179,18 +189,16 @@ class Teacher:
             gains[-20:] -= 3
         return gains
 
-    def _answer(self, spoken: Spoken) -> Answer:
-        ids, ticks = self.ids, spoken.cut is not None or self.own.random() < SHARES["timestamps"]
+    def _answer(self, spoken: Spoken, offset: float = 0.0) -> Answer:
+        ids, ticks = self.ids, spoken.cut or self.own.random() < SHARES["timestamps"]
         task = networks.TRANSLATE if self.own.random() < SHARES["translate"] else networks.TRANSCRIBE
         text: list[tuple[int, float]] = []  # tokens, and about when each is heard
-        for start, end, sentence, _ in spoken.sentences:
-            text += [(self._tick(start), start)] if ticks else []
-            text += self._timed(sentence, start, end)
-            text += [(self._tick(end), end)] if ticks else []
+        for start, end, sentence, _ in spoken.sentences[: 1 if ticks else None]:
+            first, last = (self._tick(start + offset), start), (self._tick(end + offset), end)
+            words = self._timed(sentence, start, end)
+            text += [first, *words, last, last] if ticks else words
         if ticks and not spoken.sentences:
             text = [(self.first_tick, 0.0)]
-        if spoken.cut is not None:
-            text.append((self._tick(spoken.cut), spoken.cut))
         before = self._prompt() if self.own.random() < SHARES["prompt"] else []
         head = [ids[networks.START], ids[networks.ENGLISH], ids[task]]
         head += [] if ticks else [ids[networks.NO_TIMESTAMPS]]
