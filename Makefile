@@ -12,7 +12,7 @@ SHARED := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .PHONY: help run test hostile faults check format bench house-image-score house-image-train house-avatar-score house-avatar-train \
-	env clean
+	house-speech-score house-speech-train env clean
 
 help: ## list the chores
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -57,6 +57,12 @@ house-avatar-train: .venv/.local ## train the house avatar model from nothing: r
 	@$(LEAN) $(BIN)/python -m workers.avatar.house.reader
 	@$(LEAN) $(BIN)/python -m workers.avatar.house.train
 	@$(BIN)/python -m workers.avatar.house.attributes
+
+house-speech-score: .venv/.local ## how many words the house ear gets wrong
+	@$(BIN)/python -m workers.speech.house.score
+
+house-speech-train: .venv/.local ## train the house ear from nothing
+	@OMP_NUM_THREADS=1 $(LEAN) $(BIN)/python -m workers.speech.house.train
 
 env: ## write .env with random secrets for docker-compose.yml
 	@$(PYTHON) deploy/new_env.py

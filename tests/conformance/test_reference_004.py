@@ -94,6 +94,24 @@ def test_its_model_is_downloaded_and_speaks(platform: Platform, base_url: str) -
     assert health["healthy"] is True
 
 
+@pytest.mark.parametrize(
+    ("text", "format"),
+    [
+        ("Where is the nearest station?", "wav"),
+        ("The train leaves at half past eight.", "mp3"),
+        ("Good morning. We need bread and a cup of tea.", "flac"),
+    ],
+)
+def test_what_the_house_says_the_house_hears(base_url: str, text: str, format: str) -> None:
+    said = curl(f"{base_url}/synthesize", {"text": text, "output_format": format})
+    file = (f"said.{format}", base64.b64decode(said["audio_data"]))
+    form = requests.post(f"{base_url}/transcribe", files={"file": file}, data={"model": "house-ear"}).json()
+    assert form["text"] == form["transcription"] == text
+    assert form["segments"][-1]["end"] <= said["duration"] + 0.5
+    address = f"data:audio/{format};base64,{said['audio_data']}"
+    assert curl(f"{base_url}/transcribe", {"model_name": "house-ear", "inputs": address})["text"] == text
+
+
 def test_the_predict_call_of_its_documentation(base_url: str) -> None:
     body = curl(f"{base_url}/predict", {"model_name": "example", "inputs": [1, 2, 3, 4, 5]})
     assert body["success"] is True

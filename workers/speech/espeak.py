@@ -84,7 +84,7 @@ def speak(
     volume: int = 100,
     stopped: Callable[[], bool] | None = None,
 ) -> tuple[NDArray[np.int16], int]:
-    """What `voice` says: mono samples [N] and their rate in Hz; no samples for a text without words.
+    """What `voice` says: mono samples [N] and their rate in Hz. Said twice, it differs a little.
 
     `stopped` is asked about five times a second of speech. Raises UnknownVoice, SpeechStopped, SpeechError, and
     ValueError for a number out of its range.
@@ -139,8 +139,9 @@ def phonemes(text: str, voice: str = "en-us") -> str:
     with _LOCK:
         library = _library()
         _choose(library, voice)
-        rest = ctypes.c_void_p(ctypes.cast(ctypes.c_char_p(said := text.encode() + b"\0"), ctypes.c_void_p).value)
-        while rest.value and said:
+        said = ctypes.create_string_buffer(text.encode())
+        rest = ctypes.cast(said, ctypes.c_void_p)  # moved on by a clause a call, then null
+        while rest.value:
             clauses.append(library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, _IPA).decode())
     return " ".join(clauses)
 
@@ -166,7 +167,7 @@ def _choose(library: ctypes.CDLL, voice: str) -> None:
     """eSpeak itself takes an unknown variant in silence, and knows some voices by their file only."""
     base, plus, variant = voice.partition("+")
     files = _files()
-    if base not in files or plus + variant not in files:
+    if not base or base not in files or plus + variant not in files:
         raise UnknownVoice(voice)
     status = library.espeak_SetVoiceByName((files[base] + plus + variant).encode())
     if status != _OK:
