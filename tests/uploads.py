@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -74,5 +75,6 @@ def sending(platform: Platform, upload_id: str, sent: bytes, announced: int, **h
 
 
 def stored(storage_url: str) -> list[Path]:
-    """The files that the storage keeps of uploads."""
-    return sorted(path for path in Path(urlsplit(storage_url).path).glob("uploads/**/*") if path.is_file())
+    """The files that the storage keeps of uploads; folders may vanish while they are looked at."""
+    found = os.walk(Path(urlsplit(storage_url).path, "uploads"))
+    return sorted(Path(folder, name) for folder, _, names in found for name in names)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.accounts import AUTH, register
+from tests.conformance.shown_models import MODELS
 from tests.integration.test_accounts import execute
 from tests.platform import ROOT, Platform
 
@@ -26,12 +27,6 @@ peers = ["ada", "bob"]
 """
 # A live job's stream does not end by itself; the others would end the accounts that the rest runs with.
 LEFT_OUT = ["/status/{job_id}/events", "/auth/logout", "/auth/password"]
-
-
-MODELS = """
-INSERT INTO models (family, kind, name, title, reported_by)
-VALUES ('image', 'model', 'house-shapes', 'House', 'test'), ('avatar', 'model', 'house-heads', 'House', 'test')
-"""
 
 
 @pytest.fixture

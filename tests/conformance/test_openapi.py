@@ -16,19 +16,14 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 import tests.conformance.media_types  # noqa: F401  (registers them)
 from services.gateway.app import make_app
 from shared.settings import get_settings
+from tests.conformance.shown_models import MODELS
 from tests.platform import Platform
 from workers.families import families
 
 DONE, UNKNOWN = "0199a7f0-0000-7000-8000-00000000000a", "0199a7f0-0000-7000-8000-00000000000b"
-ROWS = """
-INSERT INTO models (family, kind, name, title, reported_by)
-VALUES ('image', 'model', 'house-shapes', 'House', 'test'), ('avatar', 'model', 'house-heads', 'House', 'test'),
-    ('predict', 'model', 'example', 'Example', 'test');
-INSERT INTO models (family, kind, name, title, details, reported_by) VALUES ('speech', 'model', 'house-voice', 'House',
-    '{"engine": "eSpeak NG", "voices": ["f1"], "languages": ["en-us"], "max_characters": 5000, "sample_rate": 22050}',
-    'test');
-INSERT INTO models (family, kind, name, title, details, reported_by) VALUES ('speech', 'model', 'house-ear', 'House',
-    '{"languages": ["en"], "tasks": ["transcribe"], "sample_rate": 16000, "fields": ["beam_size"]}', 'test');
+ROWS = (
+    MODELS
+    + """
 INSERT INTO jobs (id, owner, family, operation, input, state, turn, attempt, result_attempt, output, manifest,
                   started_at, finished_at)
 VALUES (%s, 'anonymous', 'toy', 'toy.play', '{}', 'completed', 1, 1, 1, '{"said": "", "steps": 0, "files": 0}', '[]',
@@ -36,6 +31,7 @@ VALUES (%s, 'anonymous', 'toy', 'toy.play', '{}', 'completed', 1, 1, 1, '{"said"
 INSERT INTO uploads (id, owner, content, length, reserved, expires_at)
 VALUES (%s, 'anonymous', %s, 1000000, 1000000, now() + interval '1 day');
 """
+)
 
 
 def document() -> dict[str, Any]:

@@ -31,6 +31,7 @@ Work = Callable[[httpx.AsyncClient, GatewayState], Awaitable[Any]]
 def settings(request: pytest.FixtureRequest, tmp_path: Path, environment: dict[str, str]) -> Settings:
     """Of a gateway on an empty store of each kind."""
     addresses = {name.lower(): environment[name] for name in ("DATABASE_URL", "REDIS_URL")}
+    addresses["allow_data_loss"] = "true"  # of the tests' own Postgres
     if request.param == "local":
         return Settings(**addresses, storage_url=tmp_path.as_uri(), purge_grace_seconds=0.001)  # type: ignore[arg-type]
     swift: SwiftServer = request.getfixturevalue("swift")
