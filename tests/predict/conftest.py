@@ -38,19 +38,25 @@ class RecordedJob:
 
 
 @pytest.fixture(scope="session")
-def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """ATELIER_MODELS_DIR with a tiny model of each task, by the task's name."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny model of each task, by the task's name."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("models")
     build_all(root / "predict")
+    return root
+
+
+@pytest.fixture(scope="module")
+def models_dir(built: Path) -> Iterator[Path]:
+    """The same as ATELIER_MODELS_DIR."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ATELIER_MODELS_DIR", str(root))
+        patch.setenv("ATELIER_MODELS_DIR", str(built))
         get_settings.cache_clear()
-        yield root
+        yield built
     get_settings.cache_clear()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def runner_of(models_dir: Path) -> Callable[[str], PredictRunner]:
     """The runner of a model by its name, loaded once."""
     loaded: dict[str, PredictRunner] = {}

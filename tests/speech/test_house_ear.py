@@ -44,7 +44,7 @@ def test_what_was_never_taught_is_understood(heard_by: tuple[Any, Any], kind: st
 
 
 def test_a_minute_is_heard_window_by_window(heard_by: tuple[Any, Any]) -> None:
-    assert score.long_rate(*heard_by, 1) <= 10
+    assert score.long_rate(*heard_by, 2) <= 20  # two recordings vary more than forty; one lost window would be 30
 
 
 def test_silence_has_no_words(heard_by: tuple[Any, Any]) -> None:

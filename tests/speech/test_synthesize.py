@@ -130,7 +130,7 @@ def test_health_tells_what_can_speak_and_what_is_loaded(served: Platform) -> Non
     wait_until(lambda: "house-voice" in served.client.get("/tts/health").json()["loaded_tts_models"], 15)
     tts = served.client.get("/tts/health").json()
     assert tts["status"] == "healthy"
-    assert tts["available_voices"]["t5"] == ["ann", "bob"]
+    assert tts["available_voices"]["t5"] == ["ann", "bob", "neutral"]
     assert {"de", "en-us", "eng"} <= set(tts["supported_languages"])
     assert tts["voice_options"]["speed"] == [0.5, 2]
     audio = served.client.get("/audio/health").json()
