@@ -48,20 +48,26 @@ class RecordedJob:
 
 
 @pytest.fixture(scope="session")
-def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """ATELIER_MODELS_DIR with the models "t5" (voices ann and bob) and "vits" (two speakers)."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the models "t5" (voices ann and bob) and "vits" (two speakers)."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("models")
     build_speecht5(root / "speech" / "t5")
     build_vits(root / "speech" / "vits")
+    return root
+
+
+@pytest.fixture(scope="module")
+def models_dir(built: Path) -> Iterator[Path]:
+    """The same as ATELIER_MODELS_DIR."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ATELIER_MODELS_DIR", str(root))
+        patch.setenv("ATELIER_MODELS_DIR", str(built))
         get_settings.cache_clear()
-        yield root
+        yield built
     get_settings.cache_clear()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def say(models_dir: Path) -> Iterator[Any]:
     """Speaks through the runner of the model that is asked for; the job and the output."""
     runners: dict[str, SpeechRunner] = {}
