@@ -1,6 +1,7 @@
-"""`python -m benchmarks.litserve_app PORT MODEL MAX_BATCH`: LitServe around the very code that computes in a worker."""
+"""`python -m benchmarks.litserve_app PORT MODEL MAX_BATCH`: LitServe around the very code that computes in a worker.
 
-from __future__ import annotations
+LitServe reads the annotations at run time, so their evaluation is not postponed here.
+"""
 
 import os
 import sys
