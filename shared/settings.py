@@ -186,7 +186,10 @@ class Settings(BaseSettings):
     deaf_seconds: PositiveFloat = Field(60, description="an idle worker that hears no doorbell for so long ends itself")
     dispatch_window: PositiveInt = 20
     max_failures: PositiveInt = 3
-    max_crashes: PositiveInt = 2
+    max_crashes: PositiveInt = Field(2, description="a job fails when its worker died under it so often, wherever")
+    poison_workers: PositiveInt = Field(
+        2, description="it fails as well when so many different workers died under it, if max_crashes allows more"
+    )
     deadline_seconds: PositiveFloat = 86_400
     result_ttl_seconds: PositiveFloat = 7 * 86_400
     purge_grace_seconds: PositiveFloat = 900

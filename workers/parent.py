@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from celery.signals import task_failure, worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import task_failure, worker_init, worker_ready, worker_shutdown, worker_shutting_down
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -19,15 +19,18 @@ from shared.events import EventPublisher
 from shared.family import ModelCard
 from shared.fleet import REPORT_SECONDS
 from shared.fleet.reports import forget_resident, report, touch
+from shared.jobs.records import Seen
 from shared.jobs.upkeep import Budget, reap_worker
 from shared.logging import get_logger
 from shared.settings import Settings, get_settings
 from workers.child import worker_name
+from workers.children import Children, make_room, remove_room
 from workers.families import served_families
 from workers.model_folders import HASHES
 
 log = get_logger(__name__)
 
+LOOK_SECONDS = 1.0  # between two looks at the children: what one is seen to hold may be so old when it dies
 CANCEL_PATIENCE = 30  # seconds until a child that does not stop for a cancellation is killed
 
 # A child may hold a batch: it is not killed for the wish to cancel one job while it works on the others.
@@ -49,7 +52,7 @@ class Guard(threading.Thread):
 
     def __init__(self, settings: Settings, pool: Any) -> None:
         super().__init__(name="guard", daemon=True)
-        self._settings, self._pool = settings, pool
+        self._settings, self._children = settings, Children(pool)
         self._name = worker_name(os.getpid())
         self._engine: Engine = open_database(settings.database_url, pool_size=1, name="atelier-worker-guard")
         self._events = EventPublisher(settings.redis_url)
@@ -65,8 +68,15 @@ class Guard(threading.Thread):
                 self._round()
             except SQLAlchemyError as error:
                 log.warning("the database is away", error=str(error).split("\n", 1)[0])
-            self._wake.wait(REPORT_SECONDS)
-            self._wake.clear()
+            self._wait()
+
+    def _wait(self) -> None:
+        """Until it is time to report, somebody wakes us, or a child has died."""
+        until = time.monotonic() + REPORT_SECONDS
+        while not self._children.look() and time.monotonic() < until:
+            if self._wake.wait(LOOK_SECONDS):
+                break
+        self._wake.clear()
 
     def wake(self) -> None:
         """Look now."""
@@ -75,7 +85,7 @@ class Guard(threading.Thread):
     def drain(self) -> None:
         """Tell the children that the worker stops."""
         self._state = "draining"
-        for pid in self._children():
+        for pid in self._children.alive():
             _signal(pid, signal.SIGUSR2)
         self.wake()
 
@@ -91,6 +101,7 @@ class Guard(threading.Thread):
             log.warning("could not sign off", error=str(error).split("\n", 1)[0])
         self._events.close()
         self._engine.dispose()
+        remove_room()
 
     def _report_models(self) -> None:
         """Tell what lies on the disk, if that has changed: models may be added while the worker runs.
@@ -112,18 +123,19 @@ class Guard(threading.Thread):
         with self._engine.begin() as connection:
             touch(connection, self._name, self._state)
             held = connection.execute(HELD, {"prefix": f"{self._name}/", "patience": CANCEL_PATIENCE}).all()
-            forget_resident(connection, self._name, self._children())
+            forget_resident(connection, self._name, self._children.alive())
             unheard = connection.execute(
                 UNHEARD, {"families": list(served_families()), "deaf": self._settings.deaf_seconds}
             ).scalar_one()
         self._end_if_deaf(bool(unheard) and not held)
-        alive = set(self._children())
+        alive = set(self._children.alive())
         for row in held:
             pid = int(row.lease_owner.rsplit("/", 1)[1])
             if pid not in alive:
-                self._reap(row.lease_owner)
+                self._reap(row.lease_owner, self._children.left_by(pid))
             elif row.hopeless:
                 log.error("the child does not stop, killing it", pid=pid)
+                self._children.say_of(pid, "its parent: it does not stop, killing it")
                 _signal(pid, signal.SIGKILL)
                 self.wake()
 
@@ -135,19 +147,16 @@ class Guard(threading.Thread):
         self._deaf_since = self._deaf_since or time.monotonic()
         if time.monotonic() - self._deaf_since >= self._settings.deaf_seconds:
             log.error("this worker hears no doorbells, ending it", seconds=self._settings.deaf_seconds)
+            remove_room()
             os._exit(1)  # nothing runs here; a supervisor starts it again
 
-    def _reap(self, lease_owner: str) -> None:
-        s = self._settings
-        budget = Budget(s.max_crashes, s.max_failures, s.backoff_seconds, s.result_ttl_seconds)
+    def _reap(self, lease_owner: str, left: Seen) -> None:
         with self._engine.begin() as connection:
-            moved = reap_worker(connection, budget, lease_owner)
+            moved = reap_worker(connection, Budget.of(self._settings), lease_owner, left)
         for job in moved:
-            log.warning("a child died with this job", job=str(job.id), state=job.state)
+            how = {"exit_code": left.exit_code, "signal": left.signal}
+            log.warning("a child died with this job", job=str(job.id), state=job.state, **how)
         self._events.changed(*(job.id for job in moved))
-
-    def _children(self) -> list[int]:
-        return [process.pid for process in self._pool._pool if process.is_alive()]
 
 
 def _signal(pid: int, number: int) -> None:
@@ -156,6 +165,11 @@ def _signal(pid: int, number: int) -> None:
 
 
 _guards: list[Guard] = []
+
+
+@worker_init.connect
+def _on_init(**_: object) -> None:
+    make_room()  # before there are children
 
 
 @worker_ready.connect

@@ -19,7 +19,7 @@ class Reaper:
     def __init__(self, settings: Settings, families: dict[str, Family], engine: Engine, events: EventPublisher) -> None:
         self._settings, self._engine, self._events = settings, engine, events
         self._max_runtimes = {family.name: family.max_runtime for family in families.values()}
-        self._budget = reap_budget(settings)
+        self._budget = Budget.of(settings)
         self._since = time.monotonic()
 
     def round(self) -> None:
@@ -37,13 +37,3 @@ class Reaper:
             log.warning("job moved on", job=str(job.id), state=job.state)
         if moved:
             self._events.changed(*(job.id for job in moved))
-
-
-def reap_budget(settings: Settings) -> Budget:
-    """How many crashes and failures a job may have before it fails."""
-    return Budget(
-        max_crashes=settings.max_crashes,
-        max_failures=settings.max_failures,
-        pause=settings.backoff_seconds,
-        ttl=settings.result_ttl_seconds,
-    )

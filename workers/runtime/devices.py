@@ -47,6 +47,24 @@ def held_bytes(device: str) -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def forget_peak(device: str) -> None:
+    """What `peak_bytes` tells begins anew."""
+    if device.startswith("cuda"):
+        import torch
+
+        if torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_bytes(device: str) -> int | None:
+    """The most that this process's tensors took on a CUDA device since `forget_peak`; None elsewhere."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(device)) if torch.cuda.is_initialized() else 0
+    return None
+
+
 def give_back(device: str) -> None:
     """Return what is no longer used: allocators keep it otherwise, for this process only."""
     gc.collect()  # pipelines refer to themselves

@@ -27,10 +27,12 @@ from workers.runtime.endings import Ending, Endings
 from workers.runtime.heartbeat import Heartbeat, Held
 from workers.runtime.intake import Intake, has_batches
 from workers.runtime.job_context import JobContext
+from workers.runtime.last_words import LastWords
 from workers.runtime.residency import Residency
 from workers.runtime.runner import DeviceFault, JobStopped, ModelMissing, RunnerError
 from workers.runtime.running import Output, Prepared, Running
 from workers.runtime.uploading import forget, upload
+from workers.runtime.witness import Witness
 
 log = get_logger(__name__)
 Answer = TypeVar("Answer")
@@ -49,12 +51,14 @@ class Executor:
         residency: Residency,
         worker: str,
         on_residency: Callable[[dict[str, Any]], None],
+        words: LastWords | None = None,
     ) -> None:
         self._settings, self._engine, self._storage, self._events = settings, engine, storage, events
         self._worker = worker
         self._intake = Intake(settings, worker)
         self._running = Running(settings, storage, residency, on_residency)
-        self._endings = Endings(settings)
+        self._witness = Witness(residency.device, words)
+        self._endings = Endings(settings, self._witness)
         self._heartbeat = Heartbeat(settings, engine)
         self._heartbeat.start()
 
@@ -86,6 +90,7 @@ class Executor:
         """One attempt, or those of a batch; the next claims, made by the transaction that ended the last of them."""
         # In one order everywhere: transactions that move several owners' jobs must not wait for each other crosswise.
         batch = [self._hold(claimed) for claimed in sorted(claims, key=lambda claimed: (claimed.owner, claimed.id))]
+        self._witness.begin()
         self._heartbeat.watch(batch)
         try:
             return self._run_one(batch[0]) if len(batch) == 1 else self._run_batch(batch)
