@@ -30,6 +30,7 @@ SETTINGS = QUICK | {
     "ATELIER_FAMILIES": "toy",
     "DEVICE": "cpu",
     "ATELIER_MAX_CRASHES": "6",
+    "ATELIER_POISON_WORKERS": "6",  # who kills by chance meets one job at several workers
     "ATELIER_MAX_FAILURES": "6",
     "ATELIER_WEBHOOK_HTTP": "true",
     "ATELIER_WEBHOOK_SECONDS": "2",
