@@ -14,6 +14,7 @@ from celery.signals import worker_process_init
 from shared.catalog.reports import Needs, needs_of
 from shared.database import open_database
 from shared.events import EventPublisher
+from shared.logging import get_logger
 from shared.settings import get_settings
 from shared.storage.open import open_storage
 from workers.runtime.devices import choose_device
@@ -21,6 +22,8 @@ from workers.runtime.executor import Executor
 from workers.runtime.last_words import LastWords
 from workers.runtime.residency import Residence, Residency
 from workers.runtime.residency_reporter import ResidencyReporter
+
+log = get_logger(__name__)
 
 # Set by the parent for its children: where each keeps its last words.
 WORDS_FOLDER = "WORKER_LAST_WORDS"
@@ -39,7 +42,11 @@ def words_path(pid: int) -> Path:
 @lru_cache
 def last_words() -> LastWords:
     """What this process says is kept for its parent from now on."""
-    words = LastWords(words_path(os.getpid()))
+    try:
+        words = LastWords(words_path(os.getpid()))
+    except OSError as error:  # such as a full disk; jobs can run all the same
+        log.warning("nobody will know what this process said last", error=str(error))
+        words = LastWords()
     logging.getLogger().addHandler(words)
     return words
 

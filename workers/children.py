@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from shared.jobs.records import Seen
@@ -52,12 +53,13 @@ class Child:
 
     def say(self, line: str) -> None:
         """Add a line of the parent's to what it leaves."""
-        with self._words.open("a") as file:
+        with suppress(OSError), self._words.open("a") as file:
             file.write(f"{line}\n")
 
     def forget(self) -> None:
         """Nobody will ask any more."""
-        self._words.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._words.unlink()
 
 
 class Children:
@@ -94,10 +96,9 @@ class Children:
             child.say(line)
 
 
-def make_room() -> str:
+def make_room() -> None:
     """The folder of the children's last words, which only this user may read; they inherit its name."""
     os.environ[WORDS_FOLDER] = tempfile.mkdtemp(prefix="atelier-worker-")
-    return os.environ[WORDS_FOLDER]
 
 
 def remove_room() -> None:

@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from celery.signals import task_failure, worker_init, worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import task_failure, worker_ready, worker_shutdown, worker_shutting_down
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -24,7 +24,7 @@ from shared.jobs.upkeep import Budget, reap_worker
 from shared.logging import get_logger
 from shared.settings import Settings, get_settings
 from workers.child import worker_name
-from workers.children import Children, make_room, remove_room
+from workers.children import Children, remove_room
 from workers.families import served_families
 from workers.model_folders import HASHES
 
@@ -165,11 +165,6 @@ def _signal(pid: int, number: int) -> None:
 
 
 _guards: list[Guard] = []
-
-
-@worker_init.connect
-def _on_init(**_: object) -> None:
-    make_room()  # before there are children
 
 
 @worker_ready.connect

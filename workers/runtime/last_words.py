@@ -12,7 +12,7 @@ import os
 import struct
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,10 @@ LARGEST = 256 * 1024  # bytes of the file; beyond it only its newest lines are k
 
 
 class LastWords(logging.Handler):
-    """A handler for the root logger of a child. Without a `path` nobody but the process itself can ask."""
+    """A handler for the root logger of a child. Without a `path` nobody but the process itself can ask.
+
+    OSError if there can be no such file.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         super().__init__()
@@ -38,6 +41,7 @@ class LastWords(logging.Handler):
         self._size = 0
         self._file: int | None = None
         if path is not None:
+            path.parent.mkdir(mode=0o700, exist_ok=True)  # who cleans temporary folders up may have taken it
             path.unlink(missing_ok=True)  # of a process that had this pid before
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
             os.write(self._file, COUNT.pack(0))
@@ -46,12 +50,10 @@ class LastWords(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep it, with the job that it speaks of, if it says which."""
-        try:
+        with suppress(Exception):  # no log line may end a job; stderr's handler says what is wrong with this one
             job = get_contextvars().get("job")
             for line in self.format(record).splitlines():
                 self._keep(job, _cut(line))
-        except Exception:  # as every handler: no log line may end a job
-            self.handleError(record)
 
     def begin(self) -> None:
         """An attempt begins: what was said before is not its own."""
