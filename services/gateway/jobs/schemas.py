@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.jobs.records import Outcome
+
 State = Literal["queued", "running", "completed", "failed", "cancelled", "expired"]
 
 
@@ -67,7 +69,7 @@ class Attempt(BaseModel):
     number: int = Field(description="The first is 1.")
     started_at: datetime
     ended_at: datetime
-    outcome: Literal["completed", "failed", "retried", "drained", "lost", "cancelled", "expired"] = Field(
+    outcome: Outcome = Field(
         description="Failed for good, queued again after an error, handed back by a worker that stops, lost with its "
         "worker, stopped because the job was cancelled or its deadline passed."
     )
