@@ -13,7 +13,7 @@ from typing import Any
 from shared.jobs.records import Seen
 from workers.child import WORDS_FOLDER, words_path
 from workers.runtime import memory_peak
-from workers.runtime.last_words import attempts_of, lines_of
+from workers.runtime.last_words import Begun, begun_by, lines_of
 
 REMEMBERED = 60.0  # seconds for which a dead child is asked after
 
@@ -25,7 +25,7 @@ class Child:
         self.process, self.pid = process, int(process.pid)
         self.died_at: float | None = None
         self._words = words_path(self.pid)
-        self._attempt: int | None = None
+        self._begun: Begun | None = None
         self._peak: int | None = None
 
     def look(self) -> bool:
@@ -35,17 +35,18 @@ class Child:
         if not self.process.is_alive():
             self.died_at = time.monotonic()
             return True
-        before, peak = attempts_of(self._words), memory_peak.peak(self.pid)
-        if peak is not None and before is not None and before == attempts_of(self._words):
-            self._peak = max(peak, self._peak or 0) if before == self._attempt else peak
-            self._attempt = before
+        begun, peak = begun_by(self._words), memory_peak.peak(self.pid)
+        if peak is not None and begun is not None and begun == begun_by(self._words):
+            self._peak = max(peak, self._peak or 0) if begun == self._begun else peak
+            self._begun = begun
         return False
 
     def left(self) -> Seen:
         """How it died, and what it said last. Its peak is the highest that was seen of its last attempt."""
-        code = self.process.exitcode
+        code, begun = self.process.exitcode, begun_by(self._words)
         return Seen(
-            memory_bytes=self._peak if self._attempt == attempts_of(self._words) else None,
+            device=begun.device if begun else None,
+            memory_bytes=self._peak if begun and begun == self._begun else None,
             exit_code=code if code is not None and code >= 0 else None,
             signal=-code if code is not None and code < 0 else None,
             lines=lines_of(self._words),

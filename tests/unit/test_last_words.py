@@ -14,7 +14,7 @@ from structlog.contextvars import bound_contextvars
 from shared.jobs.records import LONGEST_LINE, MAX_LINES
 from tests.conftest import ROOT
 from workers.runtime import memory_peak
-from workers.runtime.last_words import LARGEST, LastWords, attempts_of, lines_of
+from workers.runtime.last_words import LARGEST, LastWords, begun_by, lines_of
 
 SECRET = "sk_abcdefghZq9vXk3wPz7mZq9vXk3wPz7mZq9vXk3wPz7m"
 CHILD = """
@@ -24,7 +24,7 @@ from workers.runtime.last_words import LastWords
 
 words = LastWords(Path(sys.argv[1]))
 logging.getLogger().addHandler(words)
-words.begin()
+words.begin("cpu")
 for number in range(100):
     logging.getLogger("a.library").warning("line %d of somebody's with password=hidden", number)
 ctypes.string_at(0)
@@ -62,11 +62,11 @@ def test_a_segfault_leaves_the_last_lines_and_the_place(path: Path) -> None:
     assert "line 99 of somebody's" in lines[crash - 1]
     assert any("string_at" in line for line in lines[crash:])
     assert "hidden" not in "".join(lines)
-    assert attempts_of(path) == 1
+    assert begun_by(path) == (1, "cpu")
 
 
 def test_lines_are_redacted_short_few_and_text(words: LastWords, log: logging.Logger, path: Path) -> None:
-    words.begin()
+    words.begin("cpu")
     for _ in range(60):
         log.warning("the key is %s", SECRET)
     log.warning("x" * 10_000)
@@ -84,7 +84,8 @@ def test_an_attempt_begins_with_nothing_and_hears_nothing_of_its_neighbours(
     words: LastWords, log: logging.Logger, path: Path
 ) -> None:
     log.warning("before")
-    words.begin()
+    assert begun_by(path) is None
+    words.begin("cpu")
     with bound_contextvars(job="one"):
         log.warning("of one")
     with bound_contextvars(job="two"):
@@ -92,12 +93,12 @@ def test_an_attempt_begins_with_nothing_and_hears_nothing_of_its_neighbours(
     log.warning("of all")
     assert [line.split("]")[1].split()[:2] for line in words.of("one")] == [["of", "one"], ["of", "all"]]
     assert len(lines_of(path)) == 3, "who finds it dead finds all"
-    words.begin()
-    assert (words.of("one"), lines_of(path), attempts_of(path)) == ((), (), 2)
+    words.begin("cpu")
+    assert (words.of("one"), lines_of(path), begun_by(path)) == ((), (), (2, "cpu"))
 
 
 def test_the_file_stays_small(words: LastWords, log: logging.Logger, path: Path) -> None:
-    words.begin()
+    words.begin("cpu")
     for number in range(2 * LARGEST // 400):
         log.warning("%d %s", number, "y" * 400)
     assert path.stat().st_size < LARGEST + 2 * LONGEST_LINE

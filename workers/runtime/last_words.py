@@ -1,6 +1,7 @@
 """The newest lines of a child's log, which outlive it: memory for itself, a file for the parent that finds it dead.
 
-The file begins with eight bytes that count the child's attempts; its parent tells by them what belongs to the last one.
+The file begins with the number of attempts that the child has begun, by which its parent tells what belongs to the
+last one, and with the device.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from structlog.contextvars import get_contextvars
 
@@ -23,7 +24,7 @@ from shared.logging import line_formatter
 from shared.redaction import redact_text
 
 CRASH = "Fatal Python error"  # how faulthandler begins
-COUNT = struct.Struct("<q")
+HEAD = struct.Struct("<q56s")
 LARGEST = 256 * 1024  # bytes of the file; beyond it only its newest lines are kept
 
 
@@ -44,8 +45,8 @@ class LastWords(logging.Handler):
             path.parent.mkdir(mode=0o700, exist_ok=True)  # who cleans temporary folders up may have taken it
             path.unlink(missing_ok=True)  # of a process that had this pid before
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-            os.write(self._file, COUNT.pack(0))
-            self._count = mmap.mmap(self._file, COUNT.size)
+            os.write(self._file, HEAD.pack(0, b""))
+            self._head = mmap.mmap(self._file, HEAD.size)
             faulthandler.enable(self._file, all_threads=False)  # tells where a segfault happened
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -55,15 +56,15 @@ class LastWords(logging.Handler):
             for line in self.format(record).splitlines():
                 self._keep(job, _cut(line))
 
-    def begin(self) -> None:
-        """An attempt begins: what was said before is not its own."""
+    def begin(self, device: str) -> None:
+        """An attempt begins on this device: what was said before is not its own."""
         with self._alone():
             if self._lines:
                 self._lines.clear()
                 self._empty()
             self._attempts += 1
             if self._file is not None:
-                self._count[:] = COUNT.pack(self._attempts)
+                self._head[:] = HEAD.pack(self._attempts, device.encode())
 
     def of(self, job: str) -> tuple[str, ...]:
         """What was said since the attempt began, but for what was said of other jobs of its batch."""
@@ -96,23 +97,31 @@ class LastWords(logging.Handler):
     def _empty(self) -> None:
         self._size = 0
         if self._file is not None:
-            os.ftruncate(self._file, COUNT.size)
+            os.ftruncate(self._file, HEAD.size)
 
 
-def attempts_of(path: Path) -> int | None:
-    """How many attempts this child has begun; None while it has not come so far."""
+class Begun(NamedTuple):
+    """Which attempt of its own a child has begun last, counted from 1, and on which device."""
+
+    attempt: int
+    device: str
+
+
+def begun_by(path: Path) -> Begun | None:
+    """None while it has begun none."""
     try:
         with path.open("rb", buffering=0) as file:
-            return int(COUNT.unpack(file.read(COUNT.size))[0])
+            attempt, device = HEAD.unpack(file.read(HEAD.size))
     except (OSError, struct.error):
         return None
+    return Begun(attempt, device.rstrip(b"\0").decode()) if attempt else None
 
 
 def lines_of(path: Path) -> tuple[str, ...]:
     """The last lines of a child that has died, and where it was if the interpreter crashed."""
     try:
         with path.open("rb", buffering=0) as file:
-            file.seek(max(COUNT.size, file.seek(0, os.SEEK_END) - 4 * MAX_LINES * LONGEST_LINE))
+            file.seek(max(HEAD.size, file.seek(0, os.SEEK_END) - 4 * MAX_LINES * LONGEST_LINE))
             said = file.read().decode("utf-8", "replace")
     except OSError:
         return ()

@@ -19,7 +19,7 @@ class Witness:
         memory_peak.forget()
         forget_peak(self._device)
         if self._words is not None:  # last, because the parent takes it for the sign that the peak is a new one
-            self._words.begin()
+            self._words.begin(self._device)
 
     def seen(self, job: str | None = None) -> Seen:
         """Until now; with the lines that were said of `job`, which an attempt that went well does not need."""
