@@ -109,6 +109,9 @@ def test_a_folder_appears_and_goes_and_one_that_runs_code_is_never_listed(models
         SpeechRunner().setup("cpu", "mine")
     (folder / "config.json").write_text(config.replace("{", '{"auto_map": {"AutoModel": "evil.Evil"}, ', 1))
     assert not listed()
+    inner = '{"text_config": {"_attn_implementation_internal": "evil/kernel"}, '
+    (folder / "config.json").write_text(config.replace("{", inner, 1))
+    assert not listed()
     (folder / "config.json").write_text(config.replace('"VitsModel"', '"BartModel"'))
     assert not listed()
     (folder / "config.json").unlink()
