@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from tests.speech.conftest import RecordedJob
 from tests.speech.tiny import build_bark
-from workers.runtime.runner import InputRejected, ModelMissing
+from workers.runtime.runner import DeviceFault, InputRejected, ModelMissing, OutOfMemory
 from workers.speech.architectures import SPEAKING
 from workers.speech.catalog import discover, find_models
 from workers.speech.describing import describe
+from workers.speech.loading import loading
 from workers.speech.model import SpeechModel
 from workers.speech.runner import SpeechRunner
 from workers.speech.voices.bark import BarkVoice
@@ -131,6 +132,20 @@ def test_a_speecht5_needs_its_vocoder(models_dir: Path) -> None:
         runner.close()
     finally:
         (models_dir / "speech" / "speecht5_hifigan").rename(vocoder)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (torch.OutOfMemoryError("full"), OutOfMemory),
+        (torch.AcceleratorError("broken"), DeviceFault),
+        (RuntimeError("size mismatch"), ModelMissing),
+    ],
+    ids=repr,
+)
+def test_only_a_folder_that_does_not_load_is_a_missing_model(error: Exception, told: type[Exception]) -> None:
+    with pytest.raises(told), loading("m"):
+        raise error
 
 
 def test_a_missing_model_is_named(models_dir: Path) -> None:
