@@ -120,6 +120,20 @@ def test_a_folder_appears_and_goes_and_one_that_runs_code_is_never_listed(models
     folder.rmdir()
 
 
+def test_a_vocoder_that_brings_code_is_not_loaded_wherever_it_lies(models_dir: Path) -> None:
+    inside, beside = models_dir / "speech" / "t5" / "vocoder", models_dir / "speech" / "speecht5_hifigan"
+    config = (inside / "config.json").read_text()
+    try:
+        (inside / "config.json").write_text('{"auto_map": {}}')
+        assert "t5" not in find_models()
+        inside.rename(beside)
+        with pytest.raises(ModelMissing, match="auto_map"):
+            SpeechRunner().setup("cpu", "t5")
+    finally:
+        beside.rename(inside)
+        (inside / "config.json").write_text(config)
+
+
 def test_a_speecht5_needs_its_vocoder(models_dir: Path) -> None:
     vocoder = models_dir / "speech" / "t5" / "vocoder"
     aside = vocoder.rename(vocoder.with_name("aside"))

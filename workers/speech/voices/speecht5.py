@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from transformers import SpeechT5ForTextToSpeech, SpeechT5HifiGan, SpeechT5Tokenizer
 
+from workers.foreign_code import foreign_code
 from workers.runtime.runner import InputRejected, ModelMissing
 from workers.speech.describing import NEUTRAL_VOICE, find_vocoder
 from workers.speech.loading import load_network, load_part, loading
@@ -24,6 +25,8 @@ class SpeechT5Voice(Voice):
         vocoder = find_vocoder(model)
         if vocoder is None:
             raise ModelMissing(f"Model '{model.name}' has no vocoder: put a HiFi-GAN into its folder vocoder/.")
+        if problem := foreign_code(vocoder):  # it may lie beside the folder that the catalog has looked at
+            raise ModelMissing(f"Model '{model.name}' has a vocoder that is not to be trusted: {problem}.")
         with loading(model.name):
             self._tokenizer = load_part(SpeechT5Tokenizer, model.folder)
             self._network = load_network(SpeechT5ForTextToSpeech, model.folder, device)
