@@ -23,9 +23,10 @@ UPDATE jobs SET state = v.next, crashes = crashes + v.charged, failures = failur
 FROM (
     SELECT id AS job,
         CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' WHEN deadline_at < now() THEN 'expired'
-             WHEN batch_size = 1 AND (crashes + 1 >= :max_crashes OR failures + 1 >= :max_failures) THEN 'failed'
+             WHEN batch_size = 1 AND :charge
+                 AND (crashes + 1 >= :max_crashes OR failures + 1 >= :max_failures) THEN 'failed'
              ELSE 'queued' END AS next,
-        (batch_size = 1)::int AS charged,
+        (batch_size = 1 AND :charge)::int AS charged,
         jsonb_build_object('code', 'worker_lost', 'message', 'The worker was lost while it ran this job.',
             'attempt', attempt, 'worker', lease_owner, 'at', now()) AS error
     FROM jobs WHERE state = 'running' AND {which} LIMIT 100 FOR UPDATE SKIP LOCKED) v
@@ -100,13 +101,14 @@ class Moved:
 
 def reap_expired(connection: Connection, budget: Budget, lease: float, max_runtimes: dict[str, float]) -> list[Moved]:
     """T9: move on the jobs whose lease ran out, or that run longer than their family allows (seconds a family)."""
-    values = budget.values() | {"lease": lease, "max_runtimes": max_runtimes}
+    values = budget.values() | {"lease": lease, "max_runtimes": max_runtimes, "charge": True}
     return [Moved(row.id, row.state) for row in connection.execute(REAP_EXPIRED, values)]
 
 
-def reap_worker(connection: Connection, budget: Budget, worker: str) -> list[Moved]:
-    """T9 for one worker whose parent saw it die: no need to wait for the lease."""
-    return [Moved(row.id, row.state) for row in connection.execute(REAP_WORKER, budget.values() | {"worker": worker})]
+def reap_worker(connection: Connection, budget: Budget, worker: str, *, charge: bool = True) -> list[Moved]:
+    """T9 for one worker whose parent saw it die: no need to wait for the lease. Without `charge` no job is at fault."""
+    values = budget.values() | {"worker": worker, "charge": charge}
+    return [Moved(row.id, row.state) for row in connection.execute(REAP_WORKER, values)]
 
 
 def expire(connection: Connection, ttl: float) -> list[Moved]:
