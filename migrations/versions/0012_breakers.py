@@ -79,6 +79,7 @@ BEGIN
     ON CONFLICT (job_id) DO UPDATE SET code = excluded.code, crashed_at = now();
     RETURN NULL;
 END $$;
+REVOKE ALL ON FUNCTION jobs_crashed FROM PUBLIC;
 CREATE TRIGGER jobs_crashed AFTER UPDATE OF crashes, failures ON jobs FOR EACH ROW
     WHEN (NEW.crashes > OLD.crashes
         OR (NEW.failures > OLD.failures AND NEW.error ->> 'code' = 'model_unavailable'))

@@ -31,6 +31,8 @@ WITH reopened AS (
     FROM model_crashes JOIN LATERAL (
         SELECT greatest(now() - make_interval(secs => :window), (SELECT closed_at FROM breakers b
             WHERE b.family = model_crashes.family AND b.model = model_crashes.model)) AS since) s ON crashed_at > since
+    WHERE NOT EXISTS (SELECT FROM breakers b
+        WHERE b.family = model_crashes.family AND b.model = model_crashes.model AND b.closed_at IS NULL)
     GROUP BY family, model, since HAVING count(*) >= :jobs
 ), opened AS (
     INSERT INTO breakers AS b (family, model, reason, crashed_jobs, paused_until)
