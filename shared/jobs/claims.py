@@ -13,8 +13,8 @@ from shared.breakers.devices import NOWHERE, Place
 # Priority first, then turns, so that a heavy owner's tenth job waits for a light owner's first; then age.
 ORDER = "priority DESC, turn, id"
 
-# A paused model's jobs wait, but for the one that tries it (`shared/breakers/`). Each list is read once a statement. The
-# planner expects nothing of a CASE: it walks the queue in its order, as if there were no breakers.
+# A paused model's jobs wait, but for the one that tries it (`shared/breakers/`). Each list is read once a statement. By
+# a CASE the planner expects nothing: it walks the queue in its order, as if there were no breakers.
 _OF_BREAKERS = "ARRAY(SELECT {column} FROM breakers WHERE family = {family} AND closed_at IS NULL)"
 _PAUSED, _PROBES = (_OF_BREAKERS.replace("{column}", column) for column in ("model", "probe"))
 _GOES_ON = f"CASE WHEN model = ANY ({_PAUSED}) THEN id = ANY ({_PROBES}) ELSE true END"
