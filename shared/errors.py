@@ -172,6 +172,12 @@ class ModelUnavailable(Unavailable):
     code = "model_unavailable"
 
 
+class ModelPaused(ModelUnavailable):
+    """Too many jobs crashed the model; `details` say since when, and until when nothing is taken for it."""
+
+    code = "model_paused"
+
+
 class TimedOut(AtelierError):
     """The job was not done within the time that its request allowed."""
 

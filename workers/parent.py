@@ -6,19 +6,24 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 from celery.signals import task_failure, worker_ready, worker_shutdown, worker_shutting_down
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.breakers.devices import QuarantineRule, aside, note_crash
+from shared.breakers.models import BreakerRule, trip
 from shared.catalog.reports import report_models
 from shared.database import open_database
 from shared.events import EventPublisher
 from shared.family import ModelCard
 from shared.fleet import REPORT_SECONDS
 from shared.fleet.reports import forget_resident, report, touch
+from shared.jobs.claims import GOES_ON
 from shared.jobs.records import Seen
 from shared.jobs.upkeep import Budget, reap_worker
 from shared.logging import get_logger
@@ -27,6 +32,7 @@ from workers.child import worker_name
 from workers.children import Children, remove_room
 from workers.families import served_families
 from workers.model_folders import HASHES
+from workers.runtime.devices import this_place
 
 log = get_logger(__name__)
 
@@ -41,18 +47,20 @@ FROM jobs WHERE state = 'running' AND starts_with(lease_owner, :prefix) GROUP BY
 """)
 
 # Jobs that have been due for a while, for which the dispatcher has rung, and that still nobody claimed.
-UNHEARD = text("""
+UNHEARD = text(f"""
 SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND family = ANY(:families) AND dispatch_no > 0
-               AND dispatched_at IS NOT NULL AND run_after < now() - make_interval(secs => :deaf))
+               AND dispatched_at IS NOT NULL AND run_after < now() - make_interval(secs => :deaf) AND {GOES_ON})
 """)
 
 
 class Guard(threading.Thread):
     """Looks every few seconds, and at once when Celery loses a child, at what the children hold."""
 
-    def __init__(self, settings: Settings, pool: Any) -> None:
+    def __init__(self, settings: Settings, consumer: Any) -> None:
         super().__init__(name="guard", daemon=True)
-        self._settings, self._children = settings, Children(pool)
+        self._settings, self._consumer, self._children = settings, consumer, Children(consumer.pool._pool)
+        self._breakers, self._quarantines = BreakerRule.of(settings), QuarantineRule.of(settings)
+        self._place = this_place(settings.device)
         self._name = worker_name(os.getpid())
         self._engine: Engine = open_database(settings.database_url, pool_size=1, name="atelier-worker-guard")
         self._events = EventPublisher(settings.redis_url)
@@ -121,6 +129,7 @@ class Guard(threading.Thread):
 
     def _round(self) -> None:
         with self._engine.begin() as connection:
+            self._heed_quarantine(connection)
             touch(connection, self._name, self._state)
             held = connection.execute(HELD, {"prefix": f"{self._name}/", "patience": CANCEL_PATIENCE}).all()
             forget_resident(connection, self._name, self._children.alive())
@@ -139,6 +148,23 @@ class Guard(threading.Thread):
                 _signal(pid, signal.SIGKILL)
                 self.wake()
 
+    def _heed_quarantine(self, connection: Connection) -> None:
+        """While the device is set aside, hear no doorbells: whoever can answer them shall."""
+        found = aside(connection, self._place)
+        if found is not None and self._state == "ready":
+            log.error("this device is set aside, nothing is taken", reason=found.reason, seconds=round(found.seconds))
+            self._state = "quarantined"
+            self._listen(self._consumer.cancel_task_queue)
+        elif found is None and self._state == "quarantined":
+            log.warning("this device is tried again", device=self._place.device)
+            self._state = "ready"
+            self._listen(self._consumer.add_task_queue)
+
+    def _listen(self, change: Callable[[str], None]) -> None:
+        """In the thread that hears the broker."""
+        for family in served_families().values():
+            self._consumer.call_soon(change, family.queue)
+
     def _end_if_deaf(self, idle_and_unheard: bool) -> None:
         """A worker that sits idle beside unheard doorbells has lost its broker without noticing: start afresh."""
         if not idle_and_unheard or self._state != "ready":
@@ -152,7 +178,11 @@ class Guard(threading.Thread):
 
     def _reap(self, lease_owner: str, left: Seen) -> None:
         with self._engine.begin() as connection:
-            moved = reap_worker(connection, Budget.of(self._settings), lease_owner, left)
+            by_device = note_crash(connection, self._place, lease_owner, self._quarantines)
+            moved = reap_worker(connection, Budget.of(self._settings), lease_owner, left, charge=not by_device)
+            paused = trip(connection, self._breakers)
+        for model in paused:
+            log.error("a model is paused", **asdict(model))
         for job in moved:
             how = {"exit_code": left.exit_code, "signal": left.signal}
             log.warning("a child died with this job", job=str(job.id), state=job.state, **how)
@@ -169,7 +199,7 @@ _guards: list[Guard] = []
 
 @worker_ready.connect
 def _on_ready(sender: Any, **_: object) -> None:
-    guard = Guard(get_settings(), sender.pool._pool)
+    guard = Guard(get_settings(), sender)
     guard.start()
     _guards.append(guard)
 

@@ -26,6 +26,7 @@ class Job(Base):
     owner: Mapped[str] = mapped_column(Text)
     family: Mapped[str] = mapped_column(Text)
     operation: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text, server_default=text("'default'"))
     input: Mapped[dict[str, Any]] = mapped_column(JSONB)
     state: Mapped[str] = mapped_column(Text, server_default="queued")
 

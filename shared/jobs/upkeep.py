@@ -38,10 +38,10 @@ UPDATE jobs SET state = v.next, crashes = crashes + v.charged, failures = failur
 FROM (
     SELECT id AS job,
         CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' WHEN deadline_at < now() THEN 'expired'
-             WHEN batch_size = 1 AND (crashes + 1 >= :max_crashes OR failures + 1 >= :max_failures
+             WHEN batch_size = 1 AND :charge AND (crashes + 1 >= :max_crashes OR failures + 1 >= :max_failures
                  OR {CRASHED_WORKERS} >= :poison_workers) THEN 'failed'
              ELSE 'queued' END AS next,
-        (batch_size = 1)::int AS charged,
+        (batch_size = 1 AND :charge)::int AS charged,
         jsonb_build_object('code', 'worker_lost', 'message', 'The worker was lost while it ran this job.',
             'attempt', attempt, 'worker', lease_owner, 'at', now()) AS error
     FROM jobs WHERE state = 'running' AND {{which}} LIMIT 100 FOR UPDATE SKIP LOCKED) v
@@ -125,13 +125,18 @@ class Moved:
 
 def reap_expired(connection: Connection, budget: Budget, lease: float, max_runtimes: dict[str, float]) -> list[Moved]:
     """T9: move on the jobs whose lease ran out, or that run longer than their family allows (seconds a family)."""
-    values = asdict(budget) | {"lease": lease, "max_runtimes": max_runtimes, "seen": NOTHING.values()}
+    values = asdict(budget) | {"lease": lease, "max_runtimes": max_runtimes, "charge": True, "seen": NOTHING.values()}
     return [Moved(row.id, row.state) for row in connection.execute(REAP_EXPIRED, values)]
 
 
-def reap_worker(connection: Connection, budget: Budget, worker: str, seen: Seen = NOTHING) -> list[Moved]:
-    """T9 for one worker whose parent saw it die: no need to wait for the lease. `seen` is what it left."""
-    values = asdict(budget) | {"worker": worker, "seen": seen.values()}
+def reap_worker(
+    connection: Connection, budget: Budget, worker: str, seen: Seen = NOTHING, *, charge: bool = True
+) -> list[Moved]:
+    """T9 for one worker whose parent saw it die: no need to wait for the lease. `seen` is what it left.
+
+    Without `charge` no job is at fault.
+    """
+    values = asdict(budget) | {"worker": worker, "charge": charge, "seen": seen.values()}
     return [Moved(row.id, row.state) for row in connection.execute(REAP_WORKER, values)]
 
 

@@ -53,6 +53,7 @@ TABLE = {
     "POST /models/manage": "models:manage",
     "POST /models/{name}/load": "models:manage",
     "POST /models/{name}/unload": "models:manage",
+    "POST /models/{name}/resume": "models:manage",
     "GET /metrics": "ops:read",
     "GET /info": "jobs:read",
     "GET /stats": "ops:read",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -11,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from shared.breakers.devices import Place
 from workers.runtime.runner import DeviceFault, OutOfMemory
 
 
@@ -21,6 +24,12 @@ def choose_device(wanted: str) -> str:
     import torch
 
     return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def this_place(wanted: str) -> Place:
+    """This host and the device that its settings name, with what CUDA was told to show: without asking CUDA itself."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return Place(socket.gethostname(), wanted if shown is None else f"{wanted} of {shown}")
 
 
 def used_fraction(device: str) -> float:
