@@ -13,8 +13,10 @@ from services.gateway.errors import problem
 from services.gateway.middleware import SECURITY_HEADERS
 from shared.errors import AtelierError, RequestTimedOut, ValidationFailed
 from shared.ids import new_id
+from shared.keepalive import Patience, keep_alive
 from shared.settings import get_settings
 
+GONE = Patience(idle=30, pause=10, probes=3, unread=60)  # of clients that vanish, which no stream would ever notice
 LOOK = 1.0  # seconds between two looks at a connection
 STATUS_LINES = {400: b"HTTP/1.1 400 Bad Request", 408: b"HTTP/1.1 408 Request Timeout"}
 
@@ -39,6 +41,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        keep_alive(transport.get_extra_info("socket"), GONE)
         self._head_since = self.loop.time()
         self._look_timer = self.loop.call_later(LOOK, self._look)
 

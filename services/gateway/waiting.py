@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import redis.asyncio as redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
+from shared.database_faults import FAULTS
 from shared.events import CHANGED, channel
 from shared.jobs.queries import JobQueries
 from shared.jobs.states import LIVE
@@ -125,7 +125,7 @@ class Waiting:
                 continue
             try:
                 states = await self._queries.states(dict(self._owners))
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except FAULTS as error:
                 log.warning("cannot read awaited jobs", error=str(error))
                 continue
             for job_id, state in states.items():
