@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,7 +14,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from shared.database_faults import FAULTS
-from shared.events import CHANGED, channel
+from shared.events import CHANGED, channel, decode_progress
 from shared.jobs.queries import JobQueries
 from shared.jobs.states import LIVE
 from shared.logging import get_logger
@@ -114,7 +113,7 @@ class Waiting:
 
     def _hear(self, message: dict[str, Any]) -> None:
         job_id = UUID(message["channel"].decode().rsplit(":", 1)[1])
-        progress = None if message["data"] == CHANGED else json.loads(message["data"])
+        progress = None if message["data"] == CHANGED else decode_progress(message["data"])
         for watch in self._watches.get(job_id, ()):
             watch.tell(progress)
 
