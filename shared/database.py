@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import socket
+
 from sqlalchemy import Engine, MetaData, create_engine
 from sqlalchemy.orm import DeclarativeBase
+
+from shared.keepalive import Patience
 
 NAMES = {
     "ck": "%(table_name)s_%(constraint_name)s",
     "fk": "%(table_name)s_%(column_0_name)s_fkey",
     "pk": "%(table_name)s_pkey",
     "uq": "%(table_name)s_%(column_0_name)s_key",
+}
+
+# Both sides of a connection: within 11 s each notices that the other's machine, or the way to it, is gone.
+PATIENCE = Patience(idle=5, pause=2, probes=3, unread=10)
+KEEPALIVES = {  # as libpq names them
+    "keepalives_idle": PATIENCE.idle,
+    "keepalives_interval": PATIENCE.pause,
+    "keepalives_count": PATIENCE.probes,
+    "tcp_user_timeout": 1000 * PATIENCE.unread,
 }
 
 # Of every connection, said when it is opened (psycopg2 would repeat an isolation level with every transaction).
@@ -20,6 +33,10 @@ SESSION = {
     "lock_timeout": "2000",
     # A process that stands still, or whose network is gone, must not hold rows for as long as TCP keeps hope (hours).
     "idle_in_transaction_session_timeout": "30000",
+    "tcp_keepalives_idle": str(PATIENCE.idle),
+    "tcp_keepalives_interval": str(PATIENCE.pause),
+    "tcp_keepalives_count": str(PATIENCE.probes),
+    **({"tcp_user_timeout": str(1000 * PATIENCE.unread)} if hasattr(socket, "TCP_USER_TIMEOUT") else {}),
     "timezone": "UTC",
     "enable_seqscan": "off",
     "enable_sort": "off",
@@ -57,9 +74,7 @@ def open_database(
         connect_args={
             "application_name": name,
             "connect_timeout": 5,
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
+            **KEEPALIVES,
             "options": _options(SESSION | ({"synchronous_commit": "off"} if marks else {})),
         },
     )

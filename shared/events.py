@@ -28,6 +28,15 @@ def encode_progress(progress: dict[str, Any]) -> bytes:
     return json.dumps(progress, separators=(",", ":")).encode()
 
 
+def decode_progress(message: bytes) -> dict[str, Any] | None:
+    """What a worker told; None for what is no progress, since anybody who reaches Redis can write there."""
+    try:
+        progress = json.loads(message)
+    except ValueError:
+        return None
+    return progress if isinstance(progress, dict) else None
+
+
 class EventPublisher:
     """The workers' and the coordinator's side; a Redis that is down or slow is ignored after 0.5 s."""
 

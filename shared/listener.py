@@ -7,6 +7,8 @@ import socket
 
 import psycopg2
 
+from shared.database import KEEPALIVES
+
 RETRY = 1.0  # seconds until a lost connection is opened again
 
 
@@ -41,7 +43,9 @@ class Listener:
 
     def _connected(self) -> psycopg2.extensions.connection:
         if self._connection is None or self._connection.closed:
-            connection = psycopg2.connect(self._url, connect_timeout=2, application_name="atelier-listener")
+            connection = psycopg2.connect(
+                self._url, connect_timeout=2, application_name="atelier-listener", **KEEPALIVES
+            )
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute(f"LISTEN {self._channel}")

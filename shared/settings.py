@@ -153,6 +153,9 @@ class Settings(BaseSettings):
     enterprise_per_minute: int = Field(1000, ge=0)
     enterprise_per_day: int = Field(0, ge=0)
     queue_size: int = Field(100, ge=0, description="live queued jobs per family; above it 503 queue_full")
+    submit_turn_seconds: PositiveFloat = Field(
+        1, description="how long a request waits until the database takes its job; then 503"
+    )
     max_live_jobs: int = Field(1000, ge=0, description="queued and running jobs per owner; above it 429")
 
     # Quotas of an owner, by tier; 0 means none. Stored: bytes of its jobs' files. GPU: seconds a day (UTC) on a device.

@@ -6,15 +6,20 @@ taken without naming anybody is shown nobody's rows, whoever had it before.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import asyncpg
 
-from shared.database import SESSION
+from shared.database import PATIENCE, SESSION
+from shared.database_faults import NoConnection
+from shared.keepalive import keep_alive
 
+CONNECTING = 5.0  # seconds
+TURN = CONNECTING + 1  # seconds for a connection of the pool, a new one if need be
 ROLE = "atelier_gateway"  # made by migration 0006; no wall holds the tables' owner
 
 # Postgres writes the list itself, so no owner's name needs quoting here.
@@ -41,6 +46,10 @@ class WalledConnection(asyncpg.Connection):  # type: ignore[misc]
 
     _sight = NOBODY
 
+    def __init__(self, protocol: Any, transport: asyncio.Transport, *more: Any) -> None:
+        super().__init__(protocol, transport, *more)
+        keep_alive(transport.get_extra_info("socket"), PATIENCE)  # asyncpg itself asks nothing of TCP
+
     async def look(self, sight: Sight) -> None:
         """Show this from now on. A failure leaves a connection that must be closed, as the pool does."""
         if sight != self._sight:
@@ -59,7 +68,7 @@ def open_walled(url: str, *, name: str, size: int) -> asyncpg.Pool:
         min_size=1,
         max_size=size,
         command_timeout=10,
-        timeout=5,
+        timeout=CONNECTING,
         connection_class=WalledConnection,
         setup=_look,
         reset=_nothing,
@@ -86,7 +95,10 @@ async def act_for(connection: asyncpg.Connection, owner: str) -> None:
 async def _taken(pool: asyncpg.Pool, sight: Sight) -> AsyncIterator[asyncpg.Connection]:
     before = _wanted.set(sight)
     try:
-        connection = await pool.acquire()
+        async with asyncio.timeout(TURN):
+            connection = await pool.acquire()
+    except TimeoutError:
+        raise NoConnection(f"no connection within {TURN} s") from None
     finally:
         _wanted.reset(before)
     try:

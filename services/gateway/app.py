@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
@@ -39,7 +38,7 @@ from services.gateway.uploads import endpoints as uploads
 from services.gateway.usage import endpoints as usage
 from services.gateway.version import PLATFORM_VERSION
 from services.gateway.webhooks import endpoints as webhooks
-from shared.errors import Unavailable
+from shared.database_faults import FAULTS, refusal
 from shared.family import Family
 from shared.settings import Settings
 
@@ -112,25 +111,14 @@ def _install_seams(app: FastAPI) -> None:
         found = [{**entry, "loc": entry["loc"][1:]} for entry in error.errors()]
         return problem(validation_failed(found, {}), request_id_of(request))
 
-    async def _away(request: Request, error: Exception) -> Response:
-        away = Unavailable("The database does not answer.", headers={"Retry-After": "2"})
-        return problem(away, request_id_of(request))
+    async def _fault(request: Request, error: Exception) -> Response:
+        told = refusal(error)
+        if told is None:
+            raise error
+        return problem(told, request_id_of(request))
 
-    async def _busy(request: Request, error: Exception) -> Response:
-        busy = Unavailable("The database is busy; try again.", headers={"Retry-After": "1"})
-        return problem(busy, request_id_of(request))
-
-    for kind in (
-        asyncpg.PostgresConnectionError,
-        asyncpg.InterfaceError,
-        asyncpg.OperatorInterventionError,  # it shuts down, was killed, or is not up yet
-        asyncpg.InsufficientResourcesError,  # too many connections, a full disk
-        OSError,
-        TimeoutError,
-    ):
-        app.add_exception_handler(kind, _away)
-    for kind in (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError):
-        app.add_exception_handler(kind, _busy)
+    for kind in FAULTS:
+        app.add_exception_handler(kind, _fault)
 
 
 def _install_schemas(app: FastAPI, families: dict[str, Family]) -> None:

@@ -65,7 +65,9 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
     storage = open_storage(settings.storage_url, settings.s3_endpoint_url, settings.s3_region)
     notifier = Notifier(read_pool)
     jobs, fleet = JobQueries(read_pool), FleetQueries(read_pool, ALIVE_SECONDS)
-    limits = Limits(settings.max_live_jobs, settings.queue_size, settings.purge_grace_seconds)
+    limits = Limits(
+        settings.max_live_jobs, settings.queue_size, settings.purge_grace_seconds, settings.submit_turn_seconds
+    )
     usage, attempts = UsageDays(read_pool), Attempts(read_pool)
     uploads = Uploads(UploadQueries(read_pool, _upload_limits(settings)), storage, settings.max_upload_bytes)
     state = GatewayState(

@@ -9,6 +9,7 @@ import asyncio
 
 import asyncpg
 
+from shared.database_faults import FAULTS
 from shared.jobs.notices import QUEUED_CHANNEL
 
 # A notice that a crash of Postgres swallows is made good by the poll: it need not wait for the disk.
@@ -40,5 +41,5 @@ class Notifier:
             families, self._due = sorted(self._due), set()
             try:
                 await self._pool.execute(NOTIFY, QUEUED_CHANNEL, families)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            except FAULTS:
                 return

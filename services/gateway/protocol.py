@@ -13,9 +13,12 @@ from services.gateway.errors import problem
 from services.gateway.middleware import SECURITY_HEADERS
 from shared.errors import AtelierError, RequestTimedOut, ValidationFailed
 from shared.ids import new_id
+from shared.keepalive import Patience, keep_alive
 from shared.settings import get_settings
 
+GONE = Patience(idle=30, pause=10, probes=3, unread=60)  # of clients that vanish, which no stream would ever notice
 LOOK = 1.0  # seconds between two looks at a connection
+UNWANTED = 16 * 2**20  # bytes of a body that go on arriving after its answer; who sends more does not listen
 STATUS_LINES = {400: b"HTTP/1.1 400 Bad Request", 408: b"HTTP/1.1 408 Request Timeout"}
 
 
@@ -25,6 +28,7 @@ class GatewayProtocol(HttpToolsProtocol):
     uvicorn itself waits for ever for a head, a body, and a client that does not read. Here a head must be complete
     within `header_seconds`, and whoever sends a body or reads an answer must do so at `transfer_bytes_per_second` on
     average, with `transfer_grace_seconds` to spare. Time in which the gateway keeps the client waiting is not counted.
+    The rest of a body that was answered before its end is taken up to `UNWANTED`, so that its client hears the answer.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -33,12 +37,14 @@ class GatewayProtocol(HttpToolsProtocol):
         self._head_seconds = settings.header_seconds
         self._grace, self._rate = settings.transfer_grace_seconds, settings.transfer_bytes_per_second
         self._head_since: float | None = None
+        self._unwanted = 0
         self._reading, self._received = 0.0, 0  # seconds spent on this request's body, and its bytes so far
         self._writing, self._drained, self._unsent = 0.0, 0, 0  # the same for the answer, and what still waits
         self._look_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        keep_alive(transport.get_extra_info("socket"), GONE)
         self._head_since = self.loop.time()
         self._look_timer = self.loop.call_later(LOOK, self._look)
 
@@ -54,11 +60,15 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_since = None
-        self._reading, self._received = 0.0, 0
+        self._reading, self._received, self._unwanted = 0.0, 0, 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._received += len(body)
+        if self.cycle.response_complete:
+            self._unwanted += len(body)
+            if self._unwanted > UNWANTED:
+                self.transport.abort()
         super().on_body(body)
 
     def _look(self) -> None:

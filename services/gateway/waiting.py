@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import redis.asyncio as redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from shared.events import CHANGED, channel
+from shared.database_faults import FAULTS
+from shared.events import CHANGED, channel, decode_progress
 from shared.jobs.queries import JobQueries
 from shared.jobs.states import LIVE
 from shared.logging import get_logger
@@ -114,7 +113,7 @@ class Waiting:
 
     def _hear(self, message: dict[str, Any]) -> None:
         job_id = UUID(message["channel"].decode().rsplit(":", 1)[1])
-        progress = None if message["data"] == CHANGED else json.loads(message["data"])
+        progress = None if message["data"] == CHANGED else decode_progress(message["data"])
         for watch in self._watches.get(job_id, ()):
             watch.tell(progress)
 
@@ -125,7 +124,7 @@ class Waiting:
                 continue
             try:
                 states = await self._queries.states(dict(self._owners))
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except FAULTS as error:
                 log.warning("cannot read awaited jobs", error=str(error))
                 continue
             for job_id, state in states.items():

@@ -17,16 +17,17 @@ from uuid import UUID
 
 import asyncpg
 
+from shared.database_faults import is_away
 from shared.errors import AtelierError, Conflict, IdempotencyMismatch, QueueFull, RateLimited, Unavailable
 from shared.failpoints import failpoint
 from shared.family import DEFAULT_MODEL
+from shared.jobs.pace import Paces
 from shared.usage.quotas import NO_QUOTAS, Booked, Quotas, booked, refusal
 from shared.wall import acting_for
 from shared.webhooks.registry import JobTarget, add_to_jobs
 
 MAX_BATCH = 256
 OWNER_LOCK, FAMILY_LOCK = 1, 2
-AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 CLAIM_KEYS = """
 INSERT INTO idempotency_keys (owner, key, fingerprint, job_id)
@@ -71,12 +72,12 @@ ORDER BY n.owner  -- in which the trigger books files: two gateways must not wai
 """
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Submission:
     """A validated request on its way into the table, with the bytes of its files that lie in the storage.
 
     `deadline` is in seconds from now. `model` is what a worker loads for it. Jobs of a family with equal `batch_key`s
-    may run as one batch. `fingerprint` is set with `key` only.
+    may run as one batch. `fingerprint` is set with `key` only. `place` is the one among those that are refused together.
     """
 
     id: UUID
@@ -93,6 +94,7 @@ class Submission:
     key: str | None = None
     fingerprint: bytes | None = None
     webhook: JobTarget | None = None
+    place: int = 1
     outcome: asyncio.Future[Receipt] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
@@ -113,12 +115,14 @@ class Receipt:
 class Limits:
     """Live jobs an owner may have, and queued jobs a family may have; 0 means no limit.
 
-    `purge_grace` is how long files outlive their time (seconds), to tell when there is room for others.
+    `purge_grace` is how long files outlive their time (seconds), to tell when there is room for others. `turn` is how
+    long a request waits for those before it (seconds); a database that takes longer has too much to do.
     """
 
     per_owner: int
     per_family: int
     purge_grace: float = 0
+    turn: float = 1.0
 
 
 class Submitter:
@@ -126,6 +130,7 @@ class Submitter:
 
     def __init__(self, pool: asyncpg.Pool, limits: Limits, on_commit: Callable[[set[str]], None]) -> None:
         self._pool, self._limits, self._on_commit = pool, limits, on_commit
+        self._paces = Paces(pool)
         self._waiting: list[Submission] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -134,7 +139,14 @@ class Submitter:
         self._waiting.append(submission)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._drain())
-        return await submission.outcome
+        timer = asyncio.get_running_loop().call_later(self._limits.turn, self._give_up, submission)
+        try:
+            return await submission.outcome
+        except (RateLimited, QueueFull) as error:
+            await self._tell_when(submission, error)
+            raise
+        finally:
+            timer.cancel()
 
     async def earlier(self, submission: Submission) -> Receipt | None:
         """The receipt of an earlier, equal request with the same key, or None; nothing is submitted."""
@@ -149,6 +161,25 @@ class Submitter:
         """Wait until everything that was accepted is committed."""
         if self._task is not None:
             await self._task
+
+    def _give_up(self, submission: Submission) -> None:
+        """Refuse it, if its turn has not come."""
+        left = [other for other in self._waiting if other is not submission]
+        if len(left) < len(self._waiting) and not submission.outcome.done():
+            self._waiting = left
+            busy = "Too many jobs are being accepted; try again with the same Idempotency-Key."
+            submission.outcome.set_exception(Unavailable(busy, headers={"Retry-After": "1"}))
+
+    async def _tell_when(self, submission: Submission, error: AtelierError) -> None:
+        """Say when there may be room. What knows its time already says it."""
+        if "Retry-After" in error.headers:
+            return
+        pace = await self._paces.of(submission.family)
+        excess = submission.place
+        if isinstance(error, QueueFull):
+            error.details["current"] = pace.queued
+            excess += max(0, pace.queued - self._limits.per_family)
+        error.headers["Retry-After"] = str(pace.seconds_until(excess))
 
     async def _drain(self) -> None:
         while self._waiting:
@@ -260,6 +291,7 @@ class _Round:
         room_family = await self._room(COUNT_FAMILY, limits.per_family, {s.family for s in fresh})
         admitted = []
         for submission in fresh:
+            submission.place = 1 + len(self.refused)
             if not room_owner.get(submission.owner, 1):
                 self.refused[submission.id] = _too_many(limits.per_owner)
             elif over := await self._over_quota(submission, used):
@@ -334,18 +366,13 @@ def _settle(submission: Submission, round_: _Round) -> None:
 
 
 def _too_many(limit: int) -> AtelierError:
-    return RateLimited(
-        f"You already have {limit} jobs queued or running.",
-        details={"limit": limit, "current": limit},
-        headers={"Retry-After": "10"},
-    )
+    return RateLimited(f"You already have {limit} jobs queued or running.", details={"limit": limit, "current": limit})
 
 
 def _queue_full(family: str, limit: int) -> AtelierError:
     return QueueFull(
         f"The {family} queue is full ({limit} jobs).",
         details={"limit": limit, "current": limit, "family": family},
-        headers={"Retry-After": "10"},
     )
 
 
@@ -353,7 +380,7 @@ def _translated(error: Exception) -> Exception:
     """What the client is to see; an error that nobody expects stays as it is."""
     if isinstance(error, asyncpg.LockNotAvailableError):
         return Conflict("Another request of yours is being accepted; try again.", headers={"Retry-After": "1"})
-    if isinstance(error, AWAY):
+    if is_away(error):
         return Unavailable(
             "The job could not be stored; try again with the same Idempotency-Key.", headers={"Retry-After": "2"}
         )

@@ -25,7 +25,7 @@ import shared.uploads.table
 import shared.usage.table
 import shared.webhooks.table  # noqa: F401
 from shared.database import Base, open_database
-from shared.errors import AtelierError, Conflict, RateLimited
+from shared.errors import AtelierError, Conflict, QueueFull, RateLimited, Unavailable
 from shared.ids import new_id
 from shared.jobs.attempts import Attempt, Backoff, Pulse
 from shared.jobs.claims import Claim, claim, claim_next, ring
@@ -336,6 +336,43 @@ def test_forty_submitters_get_exactly_the_limit(engine: Engine, gateway: Any) ->
         reap_worker(db, Budget(1, 1, 0, 60), "w/1")
     accepted = submit_all(gateway, {"key": "k", "fingerprint": b"f"}, limits=Limits(100, 0))[0]
     assert not accepted.replayed, "a refused submit does not use up its key"
+
+
+def test_who_is_refused_is_told_when_there_may_be_room(engine: Engine, gateway: Any) -> None:
+    with engine.begin() as db:
+        db.execute(text("INSERT INTO workers (name, families, device, state) VALUES ('w', '{paced}', 'cpu', 'ready')"))
+        db.execute(
+            text(
+                "INSERT INTO usage_days (owner, day, family, completed, failed, gpu_seconds) "
+                "SELECT 'ann', (now() AT TIME ZONE 'UTC')::date, 'paced', 8, 2, 200"
+            )
+        )
+    told = submit_all(gateway, *[{"family": "paced"}] * 15, limits=Limits(0, 5))
+    refused = [answer for answer in told if isinstance(answer, QueueFull)]
+    assert len(refused) == 10
+    assert all(answer.details == {"limit": 5, "current": 5, "family": "paced"} for answer in refused)
+    seconds = [int(answer.headers["Retry-After"]) for answer in refused]
+    for place, told_seconds in enumerate(seconds, 1):  # a job holds the only worker for 20 s
+        assert 18 * place - 1 <= told_seconds <= 22 * place + 1
+    own = submit_all(gateway, {"family": "paced"}, limits=Limits(5, 0))[0]
+    assert isinstance(own, RateLimited)
+    assert 18 <= int(own.headers["Retry-After"]) <= 22
+
+
+def test_who_waits_too_long_for_the_database_is_refused(engine: Engine, gateway: Any) -> None:
+    async def work(pool: asyncpg.Pool) -> list[Any]:
+        submitter = Submitter(pool, Limits(100, 0, turn=0.1), lambda _: None)
+        with engine.begin() as db:
+            db.execute(text("SELECT pg_advisory_xact_lock(1, hashtext('ann'))"))
+            first = asyncio.create_task(submitter.submit(submission()))
+            await asyncio.sleep(0.05)
+            waited = await asyncio.gather(submitter.submit(submission()), return_exceptions=True)
+        return [await first, *waited]
+
+    receipt, refused = gateway(work)
+    assert isinstance(receipt, Receipt), "whose turn it is stays"
+    assert isinstance(refused, Unavailable)
+    assert refused.headers["Retry-After"] == "1"
 
 
 def test_one_key_makes_one_job_over_many_gateways(engine: Engine, gateway: Any) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Awaitable
 from datetime import UTC, datetime
 from typing import Any
 
-import asyncpg
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
@@ -16,6 +15,7 @@ from services.gateway.health.set_aside import NOTHING, set_aside
 from services.gateway.models.service import model_status
 from services.gateway.state import GatewayState
 from services.gateway.version import API_VERSION, PLATFORM_VERSION
+from shared.database_faults import FAULTS
 from shared.durability import Unfit, check_redis
 from shared.storage.interface import StorageError
 
@@ -76,6 +76,6 @@ async def _check(question: Awaitable[Any]) -> dict[str, Any]:
         return {"ok": False, "error": "no answer in time"}
     except (StorageError, Unfit) as error:
         return {"ok": False, "error": str(error)}
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, OSError) as error:
+    except (*FAULTS, RedisError) as error:
         return {"ok": False, "error": type(error).__name__}
     return {"ok": True, "error": None}

@@ -13,6 +13,7 @@ from services.gateway.jobs.schemas import accepted
 from services.gateway.results.service import reply_of
 from services.gateway.state import GatewayState
 from services.gateway.waiting import Watch
+from shared.database_faults import FAULTS, is_away
 from shared.errors import Gone, TimedOut
 from shared.family import Operation
 from shared.jobs.queries import ResultView
@@ -50,7 +51,9 @@ class Answering:
         with self.state.counters.waiting.track_inprogress():
             try:
                 result = await self._ended(receipt, watch)
-            except TimeoutError:
+            except FAULTS as error:  # the client's patience has ended, or the database is away; the job stands
+                if not is_away(error):
+                    raise
                 return await self.at_once(receipt, applied)
         self._count(receipt)
         if result.job.state == JobState.EXPIRED:

@@ -10,30 +10,44 @@ from uuid import UUID
 
 from services.gateway.jobs.status import describe
 from services.gateway.state import GatewayState
+from shared.database_faults import FAULTS, is_away
 
 KEEP_ALIVE = 15.0  # seconds of silence after which proxies need a sign of life
 RETRY = "retry: 2000\n\n"
+RECONNECT = "event: reconnect\ndata: {}\n\n"
 
 
 async def status_events(state: GatewayState, job_id: UUID, owner: str, base: str) -> AsyncIterator[str]:
-    """The current status, then one event for every change, until the job has ended."""
+    """The current status, then one event for every change, until the job has ended. Who is told to reconnect asks
+    again: this gateway stops, or its database is away.
+    """
     yield RETRY
-    number = 0
     with state.counters.waiting.track_inprogress():
-        async with state.waiting.watch(job_id, owner) as watch:
-            while True:
-                job = await state.jobs.get(job_id, owner)
-                if job is None:
-                    return
-                number += 1
-                yield _event(await describe(state, job, base, watch.progress), number)
-                if job.finished:
-                    return
-                async for sign in _until_changed(state, watch):
-                    yield sign
-                if state.draining:
-                    yield "event: reconnect\ndata: {}\n\n"
-                    return
+        try:
+            async for event in _followed(state, job_id, owner, base):
+                yield event
+        except FAULTS as error:
+            if not is_away(error):
+                raise
+            yield RECONNECT
+
+
+async def _followed(state: GatewayState, job_id: UUID, owner: str, base: str) -> AsyncIterator[str]:
+    number = 0
+    async with state.waiting.watch(job_id, owner) as watch:
+        while True:
+            job = await state.jobs.get(job_id, owner)
+            if job is None:
+                return
+            number += 1
+            yield _event(await describe(state, job, base, watch.progress), number)
+            if job.finished:
+                return
+            async for sign in _until_changed(state, watch):
+                yield sign
+            if state.draining:
+                yield RECONNECT
+                return
 
 
 async def _until_changed(state: GatewayState, watch: Any) -> AsyncIterator[str]:

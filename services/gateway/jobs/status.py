@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from services.gateway.jobs.schemas import links
 from services.gateway.state import GatewayState
-from shared.events import progress_key
+from shared.events import decode_progress, progress_key
 from shared.jobs.queries import JobView
 
 PROGRESS_FIELDS = ("progress", "phase", "step", "total_steps", "estimated_remaining", "preview")
@@ -63,4 +62,4 @@ async def _newest(state: GatewayState, job: JobView) -> dict[str, Any] | None:
         message = await state.redis.get(progress_key(job.id))
     except (RedisError, OSError):
         return None  # the row's own progress, as of the last heartbeat, is shown instead
-    return json.loads(message) if message else None
+    return decode_progress(message) if message else None

@@ -10,8 +10,7 @@ import asyncio
 import contextlib
 from collections import Counter
 
-import asyncpg
-
+from shared.database_faults import FAULTS
 from shared.logging import get_logger
 from shared.usage.days import UsageDays
 
@@ -50,7 +49,7 @@ class RequestTally:
             try:
                 await self._days.add_requests(counts)
                 self._failing = False
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except FAULTS as error:
                 self._counts.update(counts)
                 if not self._failing:
                     log.warning("requests of owners cannot be added to their usage now", error=str(error))
