@@ -7,6 +7,7 @@ import os
 from celery import Celery
 from celery.signals import celeryd_after_setup, setup_logging
 
+import workers.broker  # noqa: F401  (Celery finds it by the scheme of the broker's address)
 from shared.logging import configure_logging
 from shared.queue import celery_settings
 from shared.settings import get_settings

@@ -7,10 +7,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import redis
 
+from shared.queue import TASK
 from tests.faults.history import History
 from tests.faults.load import Fault, named, seldom, submit, submitting
 from tests.faults.rig import Rig
@@ -33,12 +35,26 @@ def killed(rig: Rig, seconds: float) -> None:
     rig.redis.start()
 
 
+def killed_and_empty(rig: Rig, seconds: float) -> None:
+    """As one without an append-only file comes back."""
+    with asked(rig) as client:
+        client.flushall()
+        client.config_set("appendonly", "no")
+        rig.redis.kill()
+    time.sleep(seconds)
+    rig.redis.start()
+
+
 def wiped(rig: Rig, seconds: float) -> None:
+    """All the time, and then every 5 s."""
     until = time.monotonic() + seconds
     with asked(rig) as client:
-        while time.monotonic() < until:
+        while time.monotonic() < until - seconds / 2:
             client.flushall()
             time.sleep(0.2)
+        while time.monotonic() < until:
+            client.flushall()
+            time.sleep(5)
 
 
 def frozen(rig: Rig, seconds: float) -> None:
@@ -107,18 +123,35 @@ def test_redis_is(fault: Fault, rig: Rig, history: History, size: Size) -> None:
     history.verify()
 
 
+def sealed(body: Any, headers: Any, properties: Any) -> bytes:
+    """A message as Celery's are, of these parts."""
+    return json.dumps({"body": body, "headers": headers, "properties": properties}).encode()
+
+
+ENVELOPE = {"delivery_tag": "0", "body_encoding": "base64", "delivery_info": {"exchange": "", "routing_key": QUEUE}}
 GARBAGE = [
     b"",
     b"garbage",
     b"\xff\xfe\x00",
     b"[]",
     b"{}",
-    json.dumps({"body": "e30=", "headers": {}, "properties": {}}).encode(),
+    b"[" * 100_000,
+    sealed("e30=", {}, {}),
+    sealed("e30=", [], ENVELOPE),
+    sealed("e30=", {"task": []}, ENVELOPE),
+    sealed("e30=", {"task": TASK}, ENVELOPE),
+    sealed("e30=", {"task": TASK, "id": {}}, ENVELOPE),
+    sealed("e30=", {"task": TASK, "id": "x", "eta": "soon"}, ENVELOPE),
+    sealed("e30=", {"task": TASK, "id": "x", "timelimit": 7}, ENVELOPE),
+    sealed("e30=", {"task": TASK, "id": "x", "timelimit": ["long", {}]}, ENVELOPE),
+    sealed("not base 64", {"task": TASK, "id": "x"}, ENVELOPE),
+    sealed(7, {"task": TASK, "id": "x"}, ENVELOPE),
 ]
 
 
 def test_doorbells_that_nobody_rang(rig: Rig, history: History, size: Size) -> None:
     """Doorbells forged, doubled, reordered, for other families' queues and for jobs that ended, and pure garbage"""
+    workers = {worker.name: (worker.pid, worker.child().pid) for worker in rig.members("worker")}
     jobs = submit(history, size(6, 60), steps=8)
     rig.broke()
     for job in reversed(jobs):
@@ -130,9 +163,13 @@ def test_doorbells_that_nobody_rang(rig: Rig, history: History, size: Size) -> N
     with asked(rig) as client:
         for garbage in GARBAGE:
             client.rpush(QUEUE, garbage)
+            client.publish("/0.celery.pidbox", garbage)
     submit(history, size(4, 40))
     history.ended()
-    with asked(rig) as client:  # each piece of garbage ends a worker, which is started again
-        wait_until(lambda: rig.supervise() or not client.llen(QUEUE), 180, "the end of the garbage")
+    with asked(rig) as client:
+        wait_until(lambda: not client.llen(QUEUE), 180, "the end of the garbage")
+    submit(history, size(4, 40))
+    history.ended()
     assert set(history.states().values()) == {"completed"}
+    assert {worker.name: (worker.pid, worker.child().pid) for worker in rig.members("worker")} == workers
     history.verify()
