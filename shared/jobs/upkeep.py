@@ -12,10 +12,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 from shared.jobs.states import NEVER_RAN
 
 # A lost worker counts as a crash and as a failure, unless it ran a batch: nobody knows which of its jobs was at fault,
-# so none is charged, and each runs alone from then on. The error keeps who held the attempt.
+# so none is charged, and each runs alone from then on. The error keeps who held the attempt. Whose worker was lost for
+# the first time waits for nothing: it was hardly the job's doing.
 REAP = """
 UPDATE jobs SET state = v.next, crashes = crashes + v.charged, failures = failures + v.charged, batch_key = NULL,
-    run_after = now() + make_interval(secs => :pause),
+    run_after = now() + make_interval(secs => CASE WHEN crashes = 0 THEN 0 ELSE :pause END),
     finished_at = CASE WHEN v.next = 'queued' THEN NULL ELSE now() END,
     purge_after = CASE WHEN v.next = 'queued' THEN NULL ELSE now() + make_interval(secs => :ttl) END,
     dispatched_at = NULL, lease_owner = NULL, lease_expires_at = NULL, progress = NULL,
@@ -74,7 +75,7 @@ WHERE finished_at < now() - interval '1 hour' AND finished_at > now() - interval
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much may go wrong: crashes and failures a job, the pause before it runs again (s), the results' life (s)."""
+    """How much may go wrong: crashes and failures a job, the pause after a second crash (s), the results' life (s)."""
 
     max_crashes: int
     max_failures: int
