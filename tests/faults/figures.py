@@ -37,8 +37,17 @@ class Row:
     on: str
 
 
-def note(report: Path | None, row: Row) -> None:
-    """Add the row to a run's report, if one is kept."""
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A promise of the product in numbers, and what was measured."""
+
+    promise: str
+    budget: str
+    measured: str
+
+
+def note(report: Path | None, row: Row | Budget) -> None:
+    """Add it to a run's report, if one is kept."""
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         with report.open("a") as file:
@@ -58,7 +67,14 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def page(rows: list[Row]) -> str:
+def budgets(found: list[Budget]) -> str:
+    """Promise and measurement side by side, as Markdown."""
+    lines = ["| with the settings of a server | budget | measured |", "|---|---|---|"]
+    lines += [f"| {one.promise} | {one.budget} | {one.measured} |" for one in found]
+    return "\n".join(lines)
+
+
+def page(rows: list[Row], found: list[Budget]) -> str:
     """docs/faults.md."""
     days = sorted({row.on for row in rows})
     jobs, violations = sum(row.jobs for row in rows), sum(row.violations for row in rows)
@@ -66,12 +82,21 @@ def page(rows: list[Row]) -> str:
     total = (
         f"Run on {' and '.join(days)} with {numbers}: {len(rows)} experiments, {jobs:,} jobs, {violations} violations."
     )
-    return f"{HEAD}\n{total}\n\n{table(rows)}\n"
+    sections = [HEAD, total, *([budgets(found)] if found else []), table(rows)]
+    return "\n\n".join(section.strip() for section in sections) + "\n"
 
 
-def read(report: Path) -> list[Row]:
-    return [Row(**json.loads(line)) for line in report.read_text().splitlines()]
+def read(report: Path) -> tuple[list[Row], list[Budget]]:
+    rows: list[Row] = []
+    found: list[Budget] = []
+    for line in report.read_text().splitlines():
+        told = json.loads(line)
+        if "promise" in told:
+            found.append(Budget(**told))
+        else:
+            rows.append(Row(**told))
+    return rows, found
 
 
 if __name__ == "__main__":
-    print(page(read(Path(sys.argv[1]))), end="")
+    print(page(*read(Path(sys.argv[1]))), end="")

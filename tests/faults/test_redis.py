@@ -108,7 +108,8 @@ def locked(rig: Rig, seconds: float) -> None:
             client.config_set("requirepass", password)
 
 
-FAULTS = [killed, wiped, frozen, full, *seldom(half_open, reset, slow, locked)]
+FAULTS = [killed, wiped, frozen, full, *seldom(killed_and_empty, half_open, reset, slow, locked)]
+SECONDS = {frozen: 30.0, wiped: 20.0}  # in the whole set, and 8 for all others
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=named)
@@ -117,7 +118,7 @@ def test_redis_is(fault: Fault, rig: Rig, history: History, size: Size) -> None:
     with submitting(history, size(8, 60)):
         wait_until(lambda: "completed" in history.states().values(), 180, "a first result")
         rig.broke()
-        fault(rig, size(2, 30))
+        fault(rig, size(2, SECONDS.get(fault, 8.0)))
     history.ended()
     assert set(history.states().values()) == {"completed"}
     history.verify()
