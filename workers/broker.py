@@ -1,6 +1,6 @@
-"""Celery's way to Redis, made to survive what lies there: a message that nobody can read is told of and dropped.
+"""Celery's way to Redis, made to survive it: unreadable messages are dropped, and a server that was away is soon found.
 
-Celery itself ends the worker for most of them, and with it a model that took minutes to load.
+Celery itself ends the worker for most unreadable messages, and with it a model that took minutes to load.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from collections.abc import Callable
 from queue import Empty
 from typing import Any
 
+import kombu
+from celery.app.amqp import AMQP
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as celerys
 
@@ -23,6 +25,10 @@ CONNECTION = (
     *(error for error in celerys.Transport.connection_errors if error is not KeyError),
     *celerys.Transport.channel_errors,
 )
+
+
+# Celery would look for a server that was away for a while only every 30 s: its jobs would wait for so long.
+SEARCH = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 2.0}  # seconds between tries
 
 
 class Channel(celerys.Channel):  # type: ignore[misc]
@@ -49,6 +55,17 @@ class Channel(celerys.Channel):  # type: ignore[misc]
 
 class Transport(celerys.Transport):  # type: ignore[misc]
     Channel = Channel
+
+
+class Connection(kombu.Connection):  # type: ignore[misc]
+    """Looks often for a server that is away."""
+
+    def ensure_connection(self, *args: Any, **more: Any) -> Any:
+        return super().ensure_connection(*args, **SEARCH | more)
+
+
+class Amqp(AMQP):  # type: ignore[misc]
+    Connection = Connection
 
 
 def _or_dropped(read: Handler, **options: Any) -> Any:
