@@ -13,8 +13,8 @@ HEAD = """# What was broken, and what came of it
 `make faults` runs every experiment of `tests/faults/`, each against two gateways, two coordinators and two workers on
 a Postgres with fsync; leases are 2 s and heartbeats 0.5 s (on a server 60 and 15). After each,
 `tests/faults/history.py` compares what clients were told with what database, storage and webhook receiver hold, and
-counts what breaks a promise. `make test` runs most of it with smaller numbers, and proves by six mutants of the
-product that the judge sees what it should.
+counts what breaks a promise. `make test` runs what concerns gateways and coordinators with smaller numbers, and proves
+by six mutants of the product that the judge sees what it should. `make soak` breaks by chance for as long as one likes.
 
 *Recovered in*: the longest time from a fault until what it hit went on: where attempts were lost, until their jobs
 were claimed again; else until the next job was completed. The time that a server was away counts, and so do leases.

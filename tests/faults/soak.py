@@ -32,7 +32,7 @@ from tests.faults.rig import Rig
 from tests.faults.servers import Postgres, Redis, receiving
 
 CHAPTER = 60.0  # seconds
-PEOPLE, PAUSE = 4, 0.6  # about five jobs a second
+PEOPLE, PAUSE = 6, 0.8  # about five jobs a second
 LONGEST = 8.0  # seconds of a fault
 SETTINGS = {"ATELIER_STALL_SECONDS": "3"}  # hung toys hold their worker no longer
 TABLES = """
@@ -155,7 +155,7 @@ class Soak:
         """Files of the storage that no job names."""
         named = {key for (key,) in self.rig.postgres.rows(NAMED)}
         storage = open_storage(self.rig.storage_url, None)
-        return sorted(key for key in storage.list("") if key not in named and "/input/" not in key)
+        return sorted(key for key in storage.list("results") if key not in named and "/input/" not in key)
 
     def report(self, warm_up: float) -> str:
         """What was thrown, and what grew."""

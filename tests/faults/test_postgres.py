@@ -87,7 +87,7 @@ OFTEN: dict[Fault, tuple[int, float]] = {killed: (3, 0), restarted: (3, 0), lock
 def test_postgres_is(fault: Fault, rig: Rig, history: History, size: Size) -> None:
     """Postgres fails for a while"""
     history.excused = {503}
-    with submitting(history, size(8, 60)):
+    with submitting(history, size(8, 150)):
         wait_until(lambda: "completed" in history.states().values(), 180, "a first result")
         times, seconds = OFTEN.get(fault, (1, 10))
         for _ in range(size(1, times)):

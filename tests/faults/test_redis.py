@@ -115,7 +115,7 @@ SECONDS = {frozen: 30.0, wiped: 20.0}  # in the whole set, and 8 for all others
 @pytest.mark.parametrize("fault", FAULTS, ids=named)
 def test_redis_is(fault: Fault, rig: Rig, history: History, size: Size) -> None:
     """Redis fails for a while"""
-    with submitting(history, size(8, 60)):
+    with submitting(history, size(8, 150)):
         wait_until(lambda: "completed" in history.states().values(), 180, "a first result")
         rig.broke()
         fault(rig, size(2, SECONDS.get(fault, 8.0)))
