@@ -6,7 +6,7 @@ import statistics
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -70,14 +70,10 @@ class Sampler(threading.Thread):
         self._over.set()
         self.join()
 
-    def growth(self, warm_up: float) -> list[Growth]:
-        """By kind. Each life's slope is by least squares, and counts for as long as the life was measured."""
-        kinds: dict[str, list[list[Sample]]] = defaultdict(list)
-        for life in self._lives.values():
-            samples = life.settled(warm_up)
-            if len(samples) > 2 and samples[-1].at - samples[0].at >= warm_up:
-                kinds[life.kind].append(samples)
-        return [_growth(kind, lives) for kind, lives in sorted(kinds.items())]
+    @property
+    def lives(self) -> list[Life]:
+        """Of all processes that it has seen."""
+        return list(self._lives.values())
 
     def _processes(self) -> Iterator[tuple[str, psutil.Process]]:
         yield "(the judge)", psutil.Process()
@@ -88,6 +84,16 @@ class Sampler(threading.Thread):
                 for child in process.children():
                     if "spawn_main" in " ".join(child.cmdline()):
                         yield f"{member.kind}'s child", child
+
+
+def growth(lives: Iterable[Life], warm_up: float) -> list[Growth]:
+    """By kind. Each life's slope is by least squares, and counts for as long as the life was measured."""
+    kinds: dict[str, list[list[Sample]]] = defaultdict(list)
+    for life in lives:
+        samples = life.settled(warm_up)
+        if len(samples) > 2 and samples[-1].at - samples[0].at >= warm_up:
+            kinds[life.kind].append(samples)
+    return [_growth(kind, measured) for kind, measured in sorted(kinds.items())]
 
 
 def _growth(kind: str, lives: list[list[Sample]]) -> Growth:

@@ -172,7 +172,7 @@ class Soak:
                 f"{len(self.violations)} violations",
                 *(f"  {count:3} × {name}" for name, count in sorted(self.thrown.items())),
                 "",
-                slopes.table(self.sampler.growth(warm_up)),
+                slopes.table(slopes.growth(self.sampler.lives, warm_up)),
                 "",
                 *tables,
                 "",
