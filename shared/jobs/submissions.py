@@ -77,7 +77,8 @@ class Submission:
     """A validated request on its way into the table, with the bytes of its files that lie in the storage.
 
     `deadline` is in seconds from now. `model` is what a worker loads for it. Jobs of a family with equal `batch_key`s
-    may run as one batch. `fingerprint` is set with `key` only. `place` is the one among those that are refused together.
+    may run as one batch. `fingerprint` is set with `key` only. `place` is the one among those that are refused
+    together.
     """
 
     id: UUID

@@ -26,11 +26,11 @@ DEVICE = "(SELECT nullif(device, 'auto') FROM workers WHERE name = split_part(le
 
 # A lost worker counts as a crash and as a failure, unless it ran a batch: nobody knows which of its jobs was at fault,
 # so none is charged, and each runs alone from then on. The error keeps who held the attempt. A job that was lost with
-# one worker may have met a bad machine; one that was lost with several is at fault itself.
+# one worker may have met a bad machine, and waits for nothing; one that was lost with several is at fault itself.
 LOST = recorded("'lost'", error="v.error", more=f", 'counted', v.charged = 1, 'device', {DEVICE}")
 REAP = f"""
 UPDATE jobs SET state = v.next, crashes = crashes + v.charged, failures = failures + v.charged, batch_key = NULL,
-    run_after = now() + make_interval(secs => :pause),
+    run_after = now() + make_interval(secs => CASE WHEN crashes = 0 THEN 0 ELSE :pause END),
     finished_at = CASE WHEN v.next = 'queued' THEN NULL ELSE now() END,
     purge_after = CASE WHEN v.next = 'queued' THEN NULL ELSE now() + make_interval(secs => :ttl) END,
     dispatched_at = NULL, lease_owner = NULL, lease_expires_at = NULL, progress = NULL,
@@ -92,7 +92,7 @@ WHERE finished_at < now() - interval '1 hour' AND finished_at > now() - interval
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much may go wrong: crashes and failures a job, the pause before it runs again (s), the results' life (s).
+    """How much may go wrong: crashes and failures a job, the pause after a second crash (s), the results' life (s).
 
     A job that crashed on so many different `poison_workers` fails, whatever its other budgets allow.
     """
