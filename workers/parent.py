@@ -22,9 +22,11 @@ from shared.fleet.reports import forget_resident, report, touch
 from shared.jobs.upkeep import Budget, reap_worker
 from shared.logging import get_logger
 from shared.settings import Settings, get_settings
+from shared.storage.open import open_storage
 from workers.child import worker_name
 from workers.families import served_families
 from workers.model_folders import HASHES
+from workers.runtime.store_trust import StoreTrust
 
 log = get_logger(__name__)
 
@@ -134,8 +136,15 @@ class Guard(threading.Thread):
             return
         self._deaf_since = self._deaf_since or time.monotonic()
         if time.monotonic() - self._deaf_since >= self._settings.deaf_seconds:
+            if not self._store_works():  # then its children take nothing
+                self._deaf_since = None
+                return
             log.error("this worker hears no doorbells, ending it", seconds=self._settings.deaf_seconds)
             os._exit(1)  # nothing runs here; a supervisor starts it again
+
+    def _store_works(self) -> bool:
+        s = self._settings
+        return StoreTrust(open_storage(s.storage_url, s.s3_endpoint_url, s.s3_region)).works()
 
     def _reap(self, lease_owner: str) -> None:
         s = self._settings
