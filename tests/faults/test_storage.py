@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
+import httpx
 import pytest
 
 from shared.storage.s3 import S3Storage
@@ -84,6 +85,28 @@ def test_the_store(fault: Fault, rig: Rig, history: History, size: Size) -> None
     history.ended()
     assert set(history.states().values()) == {"completed"}
     history.client().result(history.jobs[-1])
+    history.verify()
+
+
+def test_downloads(rig: Rig, history: History) -> None:
+    """The object store cuts a gateway's connections in the middle of a download, and then refuses"""
+    [job] = submit(history, 1, size=LARGE)
+    history.ended()
+    path = f"{rig.url('gateway-1')}/results/{job}"
+    link = rig.link("gateway-1", "s3")
+    link.slow(rate=2_000_000)
+    with httpx.stream("GET", path, timeout=30) as answer:
+        chunks = answer.iter_raw()
+        next(chunk for chunk in chunks if len(chunk) > 10_000)  # some of a file, not of what stands before it
+        rig.broke()
+        link.reset()
+        with pytest.raises(httpx.RemoteProtocolError):
+            list(chunks)
+    link.answer_all(REFUSAL)
+    refused = httpx.get(f"{path}/files/file_0.bin", timeout=30)
+    assert (refused.status_code, refused.json()["error"]) == (503, "unavailable")
+    link.open()
+    history.client().result(job)
     history.verify()
 
 
