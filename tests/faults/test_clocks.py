@@ -49,8 +49,9 @@ def test_clocks_that_are_off(hours: int, off: Off, rig: Rig, history: History, s
     history.ended()
     assert set(history.states().values()) == {"completed"}
     assert rig.postgres.rows(CLAIMS, history.jobs) == [(len(history.jobs),)], "each was claimed once"
+    client = history.client()
     for job in history.jobs[:2]:  # one gateway each
-        history.client().result(job)
+        client.result(job)
     history.verify()
     assert rig.receiver is not None
     assert abs(rig.receiver.sent_at - time.time()) < TOLERANCE
@@ -62,10 +63,10 @@ def test_a_token_of_a_gateway_whose_clock_is_off(off: Off, rig: Rig, history: Hi
     rig.broke()
     rig.start("gateway-1", **AUTH, **off(2))
     rig.start("gateway-2", **AUTH)
-    late, right = rig.url("gateway-1"), rig.url("gateway-2")
-    with httpx.Client(base_url=late, timeout=30) as http:
+    ahead, right = rig.url("gateway-1"), rig.url("gateway-2")
+    with httpx.Client(base_url=ahead, timeout=30) as http:
         headers = register(http, "ada").headers
-    assert httpx.get(f"{late}/jobs", headers=headers, timeout=30).status_code == 200
+    assert httpx.get(f"{ahead}/jobs", headers=headers, timeout=30).status_code == 200
     assert httpx.get(f"{right}/jobs", headers=headers, timeout=30).status_code == 401
     history.ended()
     history.verify()
