@@ -47,7 +47,7 @@ class _Segment:
     end: int
     content: bytes | None
     key: str | None
-    sha256: str
+    crc32: int
 
 
 class Archive:
@@ -79,17 +79,17 @@ class Archive:
                 yield segment.content[low:high]
             elif segment.key is not None:
                 size = segment.end - segment.start
-                yield from read_checked(storage, segment.key, size, segment.sha256, low, high)
+                yield from read_checked(storage, segment.key, size, segment.crc32, low, high)
             start, index = min(end, segment.end), index + 1
 
     def _append(self, content: bytes) -> None:
-        self._segments.append(_Segment(self.size, self.size + len(content), content, None, ""))
+        self._segments.append(_Segment(self.size, self.size + len(content), content, None, 0))
         self.size += len(content)
 
     def _append_member(self, member: Member) -> None:
         if member.size:
             self._segments.append(
-                _Segment(self.size, self.size + member.size, member.content, member.key, member.sha256)
+                _Segment(self.size, self.size + member.size, member.content, member.key, member.crc32)
             )
             self.size += member.size
 

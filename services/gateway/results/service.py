@@ -86,7 +86,7 @@ def _read_files(state: GatewayState, result: ResultView) -> dict[str, bytes]:
 def _read(
     state: GatewayState, result: ResultView, entry: dict[str, Any], start: int = 0, end: int | None = None
 ) -> Iterator[bytes]:
-    chunks = read_checked(state.storage, entry["key"], entry["size"], entry["sha256"], start, end)
+    chunks = read_checked(state.storage, entry["key"], entry["size"], entry["crc32"], start, end)
     return sent(state, result.job.id, chunks)
 
 
