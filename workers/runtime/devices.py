@@ -1,13 +1,17 @@
-"""Which device this worker computes on, how much of its memory is free, and how memory is given back to it."""
+"""Which device this worker computes on, its memory, how that is given back to it, and how it fails."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 import psutil
+
+from workers.runtime.runner import DeviceFault, OutOfMemory
 
 
 def choose_device(wanted: str) -> str:
@@ -56,6 +60,20 @@ def give_back(device: str) -> None:
         torch.cuda.empty_cache()
     elif (libc := _libc()) is not None:
         libc.malloc_trim(0)
+
+
+@contextmanager
+def device_errors() -> Iterator[None]:
+    """torch's failures as the runtime's: out of memory can be tried again; a device-side fault ends the process."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise OutOfMemory("The device has too little memory for this request.") from error
+    except torch.AcceleratorError as error:
+        raise DeviceFault("The device failed.") from error
 
 
 @lru_cache
