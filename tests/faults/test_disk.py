@@ -62,8 +62,19 @@ class Disk:
 
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
+    """For results."""
+    yield from mounted(tmp_path_factory.mktemp("disk"))
+
+
+@pytest.fixture(scope="module")
+def spool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
+    """For temporary files."""
+    yield from mounted(tmp_path_factory.mktemp("spool"))
+
+
+def mounted(folder: Path) -> Iterator[Disk]:
     try:
-        disk = Disk(tmp_path_factory.mktemp("disk"))
+        disk = Disk(folder)
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"no file system can be mounted here: {error}")
     yield disk
@@ -74,25 +85,24 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
 def whole_rig(
     tmp_path_factory: pytest.TempPathFactory,
     disk: Disk,
+    spool: Disk,
     network: Network,
     postgres: Postgres,
     redis: Redis,
     receiver: Receiver,
 ) -> Iterator[Rig]:
-    """One of each process, with results and temporary files on the small disk; in the place of the large rig."""
-    spool, results = disk.folder / "spool", disk.folder / "results"
-    spool.mkdir()
-    folder = tmp_path_factory.mktemp("rig-on-a-small-disk")
+    """One of each process, with results and temporary files on small disks; in the place of the large rig."""
+    folder = tmp_path_factory.mktemp("rig-on-small-disks")
     rig = Rig(
         folder,
         network,
-        postgres.database("faults_on_a_small_disk"),
+        postgres.database("faults_on_small_disks"),
         redis.database(3),
         receiver,
-        settings={"TMPDIR": str(spool)},
+        settings={"TMPDIR": str(spool.folder)},
         each=1,
     )
-    rig.storage_url = results.as_uri()
+    rig.storage_url = (disk.folder / "results").as_uri()
     try:
         rig.start()
         rig.register_receiver()
@@ -125,7 +135,7 @@ def test_the_results_disk_is_full(disk: Disk, rig: Rig, history: History, size: 
     history.verify()
 
 
-def test_the_spool_is_full(disk: Disk, rig: Rig, history: History) -> None:
+def test_the_spool_is_full(spool: Disk, rig: Rig, history: History) -> None:
     """The disk for temporary files is full, at a gateway and at a worker"""
     history.excused = {503}
     client = history.client()
@@ -142,8 +152,8 @@ def test_the_spool_is_full(disk: Disk, rig: Rig, history: History) -> None:
     wait_until(lambda: row(first)[0] == "completed", 180, "a stamp")
     with rig["worker-1"].stopped():
         second = stamp().json()["job_id"]
-        disk.fill()
-    with disk.full():
+        spool.fill()
+    with spool.full():
         rig.broke()
         refused = stamp()
         assert (refused.status_code, refused.json()["error"]) == (503, "unavailable")
