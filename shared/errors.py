@@ -22,6 +22,7 @@ AtelierError
 ├── RateLimited           429 too_many_jobs
 │   └── QuotaExceeded     429 quota_exceeded
 ├── ChecksumMismatch      460 checksum_mismatch
+├── ResultDamaged         500 result_damaged
 ├── Unavailable           503 unavailable
 │   ├── QueueFull         503 queue_full
 │   └── ModelUnavailable  503 model_unavailable
@@ -154,6 +155,12 @@ class ChecksumMismatch(AtelierError):
     """The bytes are not what the client says that it sent; the status is tus's own."""
 
     status, code = 460, "checksum_mismatch"
+
+
+class ResultDamaged(AtelierError):
+    """What is stored is not what the job made: it is not served, and asking again does not help."""
+
+    status, code = 500, "result_damaged"
 
 
 class Unavailable(AtelierError):

@@ -28,11 +28,13 @@ from shared.jobs.records import Seen
 from shared.jobs.upkeep import Budget, reap_worker
 from shared.logging import get_logger
 from shared.settings import Settings, get_settings
+from shared.storage.open import open_storage
 from workers.child import worker_name
 from workers.children import Children, remove_room
 from workers.families import served_families
 from workers.model_folders import HASHES
 from workers.runtime.devices import this_place
+from workers.runtime.store_trust import StoreTrust
 
 log = get_logger(__name__)
 
@@ -172,9 +174,16 @@ class Guard(threading.Thread):
             return
         self._deaf_since = self._deaf_since or time.monotonic()
         if time.monotonic() - self._deaf_since >= self._settings.deaf_seconds:
+            if not self._store_works():  # then its children take nothing
+                self._deaf_since = None
+                return
             log.error("this worker hears no doorbells, ending it", seconds=self._settings.deaf_seconds)
             remove_room()
             os._exit(1)  # nothing runs here; a supervisor starts it again
+
+    def _store_works(self) -> bool:
+        s = self._settings
+        return StoreTrust(open_storage(s.storage_url, s.s3_endpoint_url, s.s3_region)).works()
 
     def _reap(self, lease_owner: str, left: Seen) -> None:
         with self._engine.begin() as connection:

@@ -31,6 +31,7 @@ from workers.runtime.last_words import LastWords
 from workers.runtime.residency import Residency
 from workers.runtime.runner import DeviceFault, JobStopped, ModelMissing, RunnerError
 from workers.runtime.running import Output, Prepared, Running
+from workers.runtime.store_trust import StoreTrust
 from workers.runtime.uploading import forget, upload
 from workers.runtime.witness import Witness
 
@@ -54,7 +55,7 @@ class Executor:
         words: LastWords | None = None,
     ) -> None:
         self._settings, self._engine, self._storage, self._events = settings, engine, storage, events
-        self._worker = worker
+        self._worker, self._store = worker, StoreTrust(storage)
         self._intake = Intake(settings, worker)
         self._running = Running(settings, storage, residency, on_residency)
         self._witness = Witness(residency.device, words)
@@ -72,6 +73,8 @@ class Executor:
 
     def answer(self, family: str, job_id: UUID) -> int:
         """A doorbell rang: run that job if it is still there, then the family's next ones; how many were run."""
+        if not self._store.works():
+            return 0  # the bell rings again
         with self._claiming(family) as connection:
             current = self._intake.answer(connection, family, job_id)
         done = 0
@@ -115,6 +118,7 @@ class Executor:
                     try:
                         ready[held] = self._prepare(held, files)
                     except (JobStopped, Exception) as error:
+                        self._store.heard(error)
                         unfit.append(self._endings.broken_off(held, error))
             if not ready:
                 return self._conclude(unfit)
@@ -177,11 +181,12 @@ class Executor:
         try:
             return self._endings.published(held, *work())
         except (JobStopped, Exception) as error:
+            self._store.heard(error)
             return self._endings.broken_off(held, error)
 
     def _conclude(self, endings: list[Ending], *, go_on: bool = True) -> list[Claim]:
         """Write how these attempts end, each alone if Postgres refuses one of them; the next claims if we `go_on`."""
-        go_on = go_on and not any(ending.poisoned for ending in endings)
+        go_on = go_on and not any(ending.poisoned for ending in endings) and not self._store.is_doubted
         try:
             return self._write(endings, go_on)
         except Exception as error:
