@@ -35,7 +35,7 @@ class Child:
         if not self.process.is_alive():
             self.died_at = time.monotonic()
             return True
-        begun, peak = begun_by(self._words), memory_peak.peak(self.pid)
+        begun, peak = begun_by(self._words), memory_peak.peak_of(self.pid)
         if peak is not None and begun is not None and begun == begun_by(self._words):
             self._peak = max(peak, self._peak or 0) if begun == self._begun else peak
             self._begun = begun

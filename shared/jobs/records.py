@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -53,7 +53,7 @@ class Seen:
 
     def values(self) -> dict[str, Any]:
         """Only what was seen, as JSON."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, ())}
+        return {name: value for name in self.__slots__ if (value := getattr(self, name)) not in (None, ())}
 
 
 NOTHING = Seen()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,4 +120,5 @@ def test_a_peak_of_memory_is_forgotten() -> None:
     after = memory_peak.peak()
     assert after is not None
     assert after < peak - 90_000_000
-    assert memory_peak.peak(2**22 + 1) is None, "nobody has this pid"
+    assert memory_peak.peak_of(os.getpid()) == pytest.approx(memory_peak.peak(), abs=10_000_000)
+    assert memory_peak.peak_of(2**22 + 1) is None, "nobody has this pid"
