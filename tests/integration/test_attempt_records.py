@@ -218,6 +218,9 @@ def test_what_runs_while_the_platform_is_updated_leaves_its_record(
 ) -> None:
     """From the schema of before, with a job in its second attempt and one that had ended."""
     done = new_id()
+    with engine.begin() as db:
+        db.execute(text("UPDATE jobs SET attempt = attempt + 1 WHERE id = :id"), {"id": job})
+        running = take(db, job)
     monkeypatch.setenv("DATABASE_URL", database_url)
     get_settings.cache_clear()
     config = Config()
@@ -230,8 +233,6 @@ def test_what_runs_while_the_platform_is_updated_leaves_its_record(
                 VALUES (:id, 'ann', 'toy', 'toy.play', '{}', 1, 'failed', 1, now())"""),
                 {"id": done},
             )
-            db.execute(text("UPDATE jobs SET attempt = attempt + 1 WHERE id = :id"), {"id": job})
-            running = take(db, job)
         command.upgrade(config, "head")
     finally:
         get_settings.cache_clear()

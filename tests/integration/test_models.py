@@ -301,7 +301,7 @@ def test_what_cannot_be_done_is_said(platform: Platform, method: str, path: str,
 
 
 def test_a_paused_model_is_refused_until_somebody_resumes_it(platform: Platform) -> None:
-    body, key = {"model": "brittle"}, {"Idempotency-Key": "before it was paused"}
+    body, key = {"model": "brittle"}, {"Idempotency-Key": "before-it-was-paused"}
     before = platform.submit(**body, headers=key)
     execute(
         platform.environment,
