@@ -28,7 +28,7 @@ def encode_progress(progress: dict[str, Any]) -> bytes:
     return json.dumps(progress, separators=(",", ":")).encode()
 
 
-def decode_progress(message: bytes) -> dict[str, Any] | None:
+def decode_progress(message: bytes | str) -> dict[str, Any] | None:
     """What a worker told; None for what is no progress, since anybody who reaches Redis can write there."""
     try:
         progress = json.loads(message)
