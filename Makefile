@@ -3,6 +3,8 @@ PYTHON ?= python3
 PROMPT ?= a large red circle on a blue background
 PORT ?= 8000
 ONCE ?=
+MINUTES ?= 20
+SEED ?=
 BIN := .venv/bin
 # Two processes share the cores in training: waiting threads sleep, and freed memory is kept.
 LEAN := OMP_WAIT_POLICY=passive MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
@@ -11,7 +13,7 @@ LEAN := OMP_WAIT_POLICY=passive MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_TH
 SHARED := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test hostile faults check format bench house-image-score house-image-train house-avatar-score house-avatar-train \
+.PHONY: help run test hostile faults soak check format bench house-image-score house-image-train house-avatar-score house-avatar-train \
 	house-speech-score house-speech-train env clean
 
 help: ## list the chores
@@ -31,6 +33,9 @@ faults: .venv/.test ## break everything, often, and write what came of it into d
 	@rm -f build/faults.json
 	@FAULTS=whole FAULTS_REPORT=build/faults.json $(BIN)/python -m pytest -q tests/faults
 	@$(BIN)/python -m tests.faults.figures build/faults.json > docs/faults.md
+
+soak: .venv/.test ## break everything by chance for MINUTES=20 while people work, and print what grows (SEED=… for the same again)
+	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 check: .venv/.test ## lint, types and import contracts
 	$(BIN)/ruff check .

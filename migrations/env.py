@@ -6,6 +6,7 @@ from alembic import context
 from sqlalchemy import create_engine, pool, text
 
 import shared.accounts.table
+import shared.breakers.table
 import shared.catalog.table
 import shared.fleet.table
 import shared.jobs.table

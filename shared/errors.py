@@ -22,6 +22,7 @@ AtelierError
 ├── RateLimited           429 too_many_jobs
 │   └── QuotaExceeded     429 quota_exceeded
 ├── ChecksumMismatch      460 checksum_mismatch
+├── ResultDamaged         500 result_damaged
 ├── Unavailable           503 unavailable
 │   ├── QueueFull         503 queue_full
 │   └── ModelUnavailable  503 model_unavailable
@@ -156,6 +157,12 @@ class ChecksumMismatch(AtelierError):
     status, code = 460, "checksum_mismatch"
 
 
+class ResultDamaged(AtelierError):
+    """What is stored is not what the job made: it is not served, and asking again does not help."""
+
+    status, code = 500, "result_damaged"
+
+
 class Unavailable(AtelierError):
     """The platform cannot do it now; Retry-After says when to ask again."""
 
@@ -170,6 +177,12 @@ class ModelUnavailable(Unavailable):
     """No usable weights, or no live worker that serves them."""
 
     code = "model_unavailable"
+
+
+class ModelPaused(ModelUnavailable):
+    """Too many jobs crashed the model; `details` say since when, and until when nothing is taken for it."""
+
+    code = "model_paused"
 
 
 class TimedOut(AtelierError):

@@ -140,6 +140,9 @@ def unknown_model(ref: ModelRef, available: Sequence[str]) -> AtelierError:
     return ValidationFailed(f"Unknown {what}.", field=ref.field, details={"available": list(available)})
 
 
+DEFAULT_MODEL = "default"
+"""What an operation loads that names no model; a reserved name (`shared/catalog/names.py`)."""
+
 PATH_PART = re.compile(r"\{(\w+)\}")
 
 
@@ -205,6 +208,11 @@ class Operation:
     batch_key: Callable[[Any], str | None] = field(default=lambda _: None)
     max_batch: int = 1
     time_limit: Callable[[Any], float | None] = field(default=lambda _: None)
+
+
+def loaded_model(operation: Operation, request: Any) -> str:
+    """The model that a worker loads for this resolved request: one, with whatever adapters."""
+    return next((ref.name for ref in operation.models(request) if ref.kind == "model"), DEFAULT_MODEL)
 
 
 @dataclass(frozen=True, slots=True)

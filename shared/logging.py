@@ -28,35 +28,14 @@ Event = MutableMapping[str, Any]
 
 def configure_logging(process: str, *, level: str, json_lines: bool) -> None:
     """Send this process's own logs and those of its libraries to stderr through one formatter."""
-
-    def name_process(_: Any, __: str, event: Event) -> Event:  # a context would not reach its threads
-        event["process"] = process
-        return event
-
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.ExtraAdder(),
-        name_process,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    rendering: list[Any] = (
-        [structlog.processors.JSONRenderer()] if json_lines else [_escaped, structlog.dev.ConsoleRenderer(colors=False)]
-    )
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*_gathering(process), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
         cache_logger_on_first_use=True,
     )
     handler = _Lines(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _redacted, *rendering],
-        )
-    )
+    handler.setFormatter(line_formatter(process, json_lines=json_lines))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -71,9 +50,37 @@ def configure_logging(process: str, *, level: str, json_lines: bool) -> None:
     threading.excepthook = _on_thread_lost
 
 
+def line_formatter(process: str, *, json_lines: bool) -> logging.Formatter:
+    """What makes a line of a record: as JSON, or to be read as it stands, a traceback in lines of its own."""
+    rendering: list[Any] = (
+        [structlog.processors.JSONRenderer()] if json_lines else [_escaped, structlog.dev.ConsoleRenderer(colors=False)]
+    )
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_gathering(process),
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _redacted, *rendering],
+    )
+
+
 def get_logger(name: str) -> Any:
     """A logger that takes events and keywords: `log.info("job claimed", job=…)`."""
     return structlog.get_logger(name)
+
+
+def _gathering(process: str) -> list[Any]:
+    """What is known of an event besides what it says."""
+
+    def name_process(_: Any, __: str, event: Event) -> Event:  # a context would not reach its threads
+        event["process"] = process
+        return event
+
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        name_process,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
 
 
 class _Lines(logging.StreamHandler[Any]):

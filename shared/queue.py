@@ -33,6 +33,7 @@ def celery_settings(queues: Mapping[str, str]) -> dict[str, Any]:
         "worker_send_task_events": True,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,  # a full Redis is waited for, like one that is away
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_proc_alive_timeout": 60,
         "worker_hijack_root_logger": False,

@@ -189,7 +189,22 @@ class Settings(BaseSettings):
     deaf_seconds: PositiveFloat = Field(60, description="an idle worker that hears no doorbell for so long ends itself")
     dispatch_window: PositiveInt = 20
     max_failures: PositiveInt = 3
-    max_crashes: PositiveInt = 2
+    max_crashes: PositiveInt = Field(2, description="a job fails when its worker died under it so often, wherever")
+    poison_workers: PositiveInt = Field(
+        2, description="it fails as well when so many different workers died under it, if max_crashes allows more"
+    )
+
+    # What breaks jobs is set aside for a while (`shared/breakers/`).
+    breaker_jobs: int = Field(
+        5, ge=0, description="so many different jobs that crash a model, or find it does not load, pause it; 0: never"
+    )
+    breaker_window_seconds: PositiveFloat = Field(600, description="within this time")
+    breaker_pause_seconds: PositiveFloat = Field(300, description="afterwards one job tries whether the model works")
+    quarantine_faults: int = Field(
+        2, ge=0, description="so many faults of a device set it aside; 0: never, whatever happens on it"
+    )
+    quarantine_window_seconds: PositiveFloat = Field(600, description="within this time")
+    quarantine_seconds: PositiveFloat = Field(300, description="how long its workers take nothing then")
     deadline_seconds: PositiveFloat = 86_400
     result_ttl_seconds: PositiveFloat = 7 * 86_400
     purge_grace_seconds: PositiveFloat = 900

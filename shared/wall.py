@@ -37,6 +37,8 @@ class Sight(NamedTuple):
 
 
 NOBODY = Sight()
+# A gateway does nothing but SQL within a transaction: one that stands still blocks its owner's submits no longer.
+STANDSTILL = {"idle_in_transaction_session_timeout": "10000"}
 Taken: TypeAlias = AbstractAsyncContextManager[asyncpg.Connection]
 _wanted: ContextVar[Sight] = ContextVar("wanted", default=NOBODY)
 
@@ -72,7 +74,7 @@ def open_walled(url: str, *, name: str, size: int) -> asyncpg.Pool:
         connection_class=WalledConnection,
         setup=_look,
         reset=_nothing,
-        server_settings={"application_name": name, "role": ROLE, **SESSION},
+        server_settings={"application_name": name, "role": ROLE, **SESSION, **STANDSTILL},
     )
 
 

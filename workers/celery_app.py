@@ -10,10 +10,11 @@ from celery.signals import celeryd_after_setup, setup_logging
 from shared.logging import configure_logging
 from shared.queue import celery_settings
 from shared.settings import get_settings
+from workers.broker import Amqp
 from workers.families import served_families
 
 settings = get_settings()
-app = Celery("atelier", broker=settings.redis_url, include=["workers.tasks"])
+app = Celery("atelier", amqp=Amqp, broker=settings.redis_url, include=["workers.tasks"])
 app.conf.update(celery_settings({family.name: family.queue for family in served_families().values()}))
 
 

@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 from functools import lru_cache
+from pathlib import Path
 
 from celery.signals import worker_process_init
 
 from shared.catalog.reports import Needs, needs_of
 from shared.database import open_database
 from shared.events import EventPublisher
+from shared.logging import get_logger
 from shared.settings import get_settings
 from shared.storage.open import open_storage
 from workers.runtime.devices import choose_device
 from workers.runtime.executor import Executor
+from workers.runtime.last_words import LastWords
 from workers.runtime.residency import Residence, Residency
 from workers.runtime.residency_reporter import ResidencyReporter
+
+log = get_logger(__name__)
+
+# Set by the parent for its children: where each keeps its last words.
+WORDS_FOLDER = "WORKER_LAST_WORDS"
 
 
 def worker_name(parent: int) -> str:
     """The worker's name in the fleet: its host and the pid of its parent process."""
     return f"{socket.gethostname()}-{parent}"
+
+
+def words_path(pid: int) -> Path:
+    """The file of this child's last words."""
+    return Path(os.environ[WORDS_FOLDER]) / str(pid)
+
+
+@lru_cache
+def last_words() -> LastWords:
+    """What this process says is kept for its parent from now on."""
+    try:
+        words = LastWords(words_path(os.getpid()))
+    except OSError as error:  # such as a full disk; jobs can run all the same
+        log.warning("nobody will know what this process said last", error=str(error))
+        words = LastWords()
+    logging.getLogger().addHandler(words)
+    return words
 
 
 @lru_cache
@@ -48,10 +74,12 @@ def executor() -> Executor:
         residency,
         f"{name}/{os.getpid()}",
         reporter.tell,
+        last_words(),
     )
 
 
 @worker_process_init.connect
 def _on_start(**_: object) -> None:
+    last_words()
     # The parent sends this when it is asked to stop; it does not interrupt a step that runs.
     signal.signal(signal.SIGUSR2, lambda *_: executor().drain())

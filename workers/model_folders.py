@@ -60,7 +60,7 @@ def describe(
     loads, if that is not every safetensors file there.
     """
     told = _told(path)
-    loaded = [_weights(_key(file)) for file in (_safetensors(path) if weights is None else weights)]
+    loaded = [_weights(file_key(file)) for file in (_safetensors(path) if weights is None else weights)]
     tensors = [found for found in loaded if found is not None]
     numbers: Counter[str] = sum((Counter(found.numbers) for found in tensors), Counter())
     return ModelCard(
@@ -117,11 +117,32 @@ class Hashes:
 HASHES = Hashes()
 
 
+def json_object(path: Path) -> dict[str, Any] | None:
+    """The object in this file; None if there is none. One broken folder must not hide the others."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+@lru_cache(maxsize=1000)
+def tell_skipped(folder: Path, reason: str) -> None:
+    """Once a folder and reason: the disk is looked at every few seconds."""
+    log.warning("model folder skipped", folder=str(folder), reason=reason)
+
+
+def file_key(file: Path) -> Key:
+    """What changes with the file; raises OSError."""
+    stat = file.stat()
+    return str(file), stat.st_size, stat.st_mtime_ns
+
+
 def _files(path: Path, told: Mapping[str, Any]) -> Iterator[ModelFile]:
     """What is there by name. A file of the told size has the told hash: whoever wrote that had verified it."""
     hashes = {(entry["name"], entry["size"]): entry["sha256"] for entry in told.get("files", [])}
     for file in [path] if path.is_file() else _visible(path):
-        key, name = _key(file), file.name if file == path else file.relative_to(path).as_posix()
+        key, name = file_key(file), file.name if file == path else file.relative_to(path).as_posix()
         yield ModelFile(name, key[1], hashes.get((name, key[1])) or HASHES.get(key))
 
 
@@ -135,15 +156,10 @@ def _safetensors(path: Path) -> list[Path]:
     return [file for file in files if file.suffix == ".safetensors"]
 
 
-def _key(file: Path) -> Key:
-    stat = file.stat()
-    return str(file), stat.st_size, stat.st_mtime_ns
-
-
 def _told(path: Path) -> Mapping[str, Any]:
     """What atelier-source.json says; nothing if there is none that can be read."""
     source = path / SOURCE_FILE
-    return _source(_key(source)) if source.is_file() else {}
+    return _source(file_key(source)) if source.is_file() else {}
 
 
 @lru_cache(maxsize=1000)

@@ -6,28 +6,39 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 from celery.signals import task_failure, worker_ready, worker_shutdown, worker_shutting_down
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.breakers.devices import QuarantineRule, aside, note_crash
+from shared.breakers.models import BreakerRule, trip
 from shared.catalog.reports import report_models
 from shared.database import open_database
 from shared.events import EventPublisher
 from shared.family import ModelCard
 from shared.fleet import REPORT_SECONDS
 from shared.fleet.reports import forget_resident, report, touch
+from shared.jobs.claims import GOES_ON
+from shared.jobs.records import Seen
 from shared.jobs.upkeep import Budget, reap_worker
 from shared.logging import get_logger
 from shared.settings import Settings, get_settings
+from shared.storage.open import open_storage
 from workers.child import worker_name
+from workers.children import Children, remove_room
 from workers.families import served_families
 from workers.model_folders import HASHES
+from workers.runtime.devices import this_place
+from workers.runtime.store_trust import StoreTrust
 
 log = get_logger(__name__)
 
+LOOK_SECONDS = 1.0  # between two looks at the children: what one is seen to hold may be so old when it dies
 CANCEL_PATIENCE = 30  # seconds until a child that does not stop for a cancellation is killed
 
 # A child may hold a batch: it is not killed for the wish to cancel one job while it works on the others.
@@ -38,18 +49,20 @@ FROM jobs WHERE state = 'running' AND starts_with(lease_owner, :prefix) GROUP BY
 """)
 
 # Jobs that have been due for a while, for which the dispatcher has rung, and that still nobody claimed.
-UNHEARD = text("""
+UNHEARD = text(f"""
 SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued' AND family = ANY(:families) AND dispatch_no > 0
-               AND dispatched_at IS NOT NULL AND run_after < now() - make_interval(secs => :deaf))
+               AND dispatched_at IS NOT NULL AND run_after < now() - make_interval(secs => :deaf) AND {GOES_ON})
 """)
 
 
 class Guard(threading.Thread):
     """Looks every few seconds, and at once when Celery loses a child, at what the children hold."""
 
-    def __init__(self, settings: Settings, pool: Any) -> None:
+    def __init__(self, settings: Settings, consumer: Any) -> None:
         super().__init__(name="guard", daemon=True)
-        self._settings, self._pool = settings, pool
+        self._settings, self._consumer, self._children = settings, consumer, Children(consumer.pool._pool)
+        self._breakers, self._quarantines = BreakerRule.of(settings), QuarantineRule.of(settings)
+        self._place = this_place(settings.device)
         self._name = worker_name(os.getpid())
         self._engine: Engine = open_database(settings.database_url, pool_size=1, name="atelier-worker-guard")
         self._events = EventPublisher(settings.redis_url)
@@ -65,8 +78,15 @@ class Guard(threading.Thread):
                 self._round()
             except SQLAlchemyError as error:
                 log.warning("the database is away", error=str(error).split("\n", 1)[0])
-            self._wake.wait(REPORT_SECONDS)
-            self._wake.clear()
+            self._wait()
+
+    def _wait(self) -> None:
+        """Until it is time to report, somebody wakes us, or a child has died."""
+        until = time.monotonic() + REPORT_SECONDS
+        while not self._children.look() and time.monotonic() < until:
+            if self._wake.wait(LOOK_SECONDS):
+                break
+        self._wake.clear()
 
     def wake(self) -> None:
         """Look now."""
@@ -75,7 +95,7 @@ class Guard(threading.Thread):
     def drain(self) -> None:
         """Tell the children that the worker stops."""
         self._state = "draining"
-        for pid in self._children():
+        for pid in self._children.alive():
             _signal(pid, signal.SIGUSR2)
         self.wake()
 
@@ -91,6 +111,7 @@ class Guard(threading.Thread):
             log.warning("could not sign off", error=str(error).split("\n", 1)[0])
         self._events.close()
         self._engine.dispose()
+        remove_room()
 
     def _report_models(self) -> None:
         """Tell what lies on the disk, if that has changed: models may be added while the worker runs.
@@ -110,22 +131,41 @@ class Guard(threading.Thread):
 
     def _round(self) -> None:
         with self._engine.begin() as connection:
+            self._heed_quarantine(connection)
             touch(connection, self._name, self._state)
             held = connection.execute(HELD, {"prefix": f"{self._name}/", "patience": CANCEL_PATIENCE}).all()
-            forget_resident(connection, self._name, self._children())
+            forget_resident(connection, self._name, self._children.alive())
             unheard = connection.execute(
                 UNHEARD, {"families": list(served_families()), "deaf": self._settings.deaf_seconds}
             ).scalar_one()
         self._end_if_deaf(bool(unheard) and not held)
-        alive = set(self._children())
+        alive = set(self._children.alive())
         for row in held:
             pid = int(row.lease_owner.rsplit("/", 1)[1])
             if pid not in alive:
-                self._reap(row.lease_owner)
+                self._reap(row.lease_owner, self._children.left_by(pid))
             elif row.hopeless:
                 log.error("the child does not stop, killing it", pid=pid)
+                self._children.say_of(pid, "its parent: it does not stop, killing it")
                 _signal(pid, signal.SIGKILL)
                 self.wake()
+
+    def _heed_quarantine(self, connection: Connection) -> None:
+        """While the device is set aside, hear no doorbells: whoever can answer them shall."""
+        found = aside(connection, self._place)
+        if found is not None and self._state == "ready":
+            log.error("this device is set aside, nothing is taken", reason=found.reason, seconds=round(found.seconds))
+            self._state = "quarantined"
+            self._listen(self._consumer.cancel_task_queue)
+        elif found is None and self._state == "quarantined":
+            log.warning("this device is tried again", device=self._place.device)
+            self._state = "ready"
+            self._listen(self._consumer.add_task_queue)
+
+    def _listen(self, change: Callable[[str], None]) -> None:
+        """In the thread that hears the broker."""
+        for family in served_families().values():
+            self._consumer.call_soon(change, family.queue)
 
     def _end_if_deaf(self, idle_and_unheard: bool) -> None:
         """A worker that sits idle beside unheard doorbells has lost its broker without noticing: start afresh."""
@@ -134,20 +174,28 @@ class Guard(threading.Thread):
             return
         self._deaf_since = self._deaf_since or time.monotonic()
         if time.monotonic() - self._deaf_since >= self._settings.deaf_seconds:
+            if not self._store_works():  # then its children take nothing
+                self._deaf_since = None
+                return
             log.error("this worker hears no doorbells, ending it", seconds=self._settings.deaf_seconds)
+            remove_room()
             os._exit(1)  # nothing runs here; a supervisor starts it again
 
-    def _reap(self, lease_owner: str) -> None:
+    def _store_works(self) -> bool:
         s = self._settings
-        budget = Budget(s.max_crashes, s.max_failures, s.backoff_seconds, s.result_ttl_seconds)
-        with self._engine.begin() as connection:
-            moved = reap_worker(connection, budget, lease_owner)
-        for job in moved:
-            log.warning("a child died with this job", job=str(job.id), state=job.state)
-        self._events.changed(*(job.id for job in moved))
+        return StoreTrust(open_storage(s.storage_url, s.s3_endpoint_url, s.s3_region)).works()
 
-    def _children(self) -> list[int]:
-        return [process.pid for process in self._pool._pool if process.is_alive()]
+    def _reap(self, lease_owner: str, left: Seen) -> None:
+        with self._engine.begin() as connection:
+            by_device = note_crash(connection, self._place, lease_owner, self._quarantines)
+            moved = reap_worker(connection, Budget.of(self._settings), lease_owner, left, charge=not by_device)
+            paused = trip(connection, self._breakers)
+        for model in paused:
+            log.error("a model is paused", **asdict(model))
+        for job in moved:
+            how = {"exit_code": left.exit_code, "signal": left.signal}
+            log.warning("a child died with this job", job=str(job.id), state=job.state, **how)
+        self._events.changed(*(job.id for job in moved))
 
 
 def _signal(pid: int, number: int) -> None:
@@ -160,7 +208,7 @@ _guards: list[Guard] = []
 
 @worker_ready.connect
 def _on_ready(sender: Any, **_: object) -> None:
-    guard = Guard(get_settings(), sender.pool._pool)
+    guard = Guard(get_settings(), sender)
     guard.start()
     _guards.append(guard)
 

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from migrations.walls import window
 
 revision = "0013"
-down_revision = "0010"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+from services.coordinator.breakers import Breakers
 from services.coordinator.dispatcher import Dispatcher
 from services.coordinator.janitor import Janitor
 from services.coordinator.loop import Loop
@@ -30,6 +31,7 @@ def main() -> None:
     dispatcher = Dispatcher(settings, known)
     loops = [
         Loop("reaper", settings.reap_seconds, Reaper(settings, known, engine, events).round),
+        Loop("breakers", settings.reap_seconds, Breakers(settings, engine).round),
         Loop("janitor", 6 * settings.reap_seconds, Janitor(settings, engine, storage).round),
         WebhookSender(settings),
     ]

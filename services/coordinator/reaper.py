@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 
 from sqlalchemy import Engine
 
 from services.coordinator.loop import log
+from shared.breakers.models import BreakerRule, trip
 from shared.events import EventPublisher
 from shared.family import Family
 from shared.jobs.upkeep import Budget, Moved, expire, reap_expired
@@ -19,7 +21,8 @@ class Reaper:
     def __init__(self, settings: Settings, families: dict[str, Family], engine: Engine, events: EventPublisher) -> None:
         self._settings, self._engine, self._events = settings, engine, events
         self._max_runtimes = {family.name: family.max_runtime for family in families.values()}
-        self._budget = reap_budget(settings)
+        self._budget = Budget.of(settings)
+        self._breakers = BreakerRule.of(settings)
         self._since = time.monotonic()
 
     def round(self) -> None:
@@ -30,6 +33,9 @@ class Reaper:
         if time.monotonic() - self._since >= self._settings.lease_seconds:
             with self._engine.begin() as connection:  # of its own: each round of bookings locks its owners' counters
                 moved = reap_expired(connection, self._budget, self._settings.lease_seconds, self._max_runtimes)
+                paused = trip(connection, self._breakers)
+            for model in paused:
+                log.error("a model is paused", **asdict(model))
             self._tell(moved)
 
     def _tell(self, moved: list[Moved]) -> None:
@@ -37,13 +43,3 @@ class Reaper:
             log.warning("job moved on", job=str(job.id), state=job.state)
         if moved:
             self._events.changed(*(job.id for job in moved))
-
-
-def reap_budget(settings: Settings) -> Budget:
-    """How many crashes and failures a job may have before it fails."""
-    return Budget(
-        max_crashes=settings.max_crashes,
-        max_failures=settings.max_failures,
-        pause=settings.backoff_seconds,
-        ttl=settings.result_ttl_seconds,
-    )

@@ -10,7 +10,6 @@ import email.utils
 import json
 import random
 import socket
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -92,7 +91,7 @@ class WebhookSender(Loop):
 
     def _try(self, due: Due) -> Outcome:
         body = payload(due, self._settings.public_url)
-        headers = signed_headers(due.keys, str(due.event_id), int(time.time()), body)
+        headers = signed_headers(due.keys, str(due.event_id), int(due.tried_at.timestamp()), body)
         try:
             url = self._targets.check(due.url)
             with self._egress.post(url, body, headers | {"Content-Type": "application/json"}, MAX_ANSWER) as answer:

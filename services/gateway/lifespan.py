@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from redis.exceptions import RedisError
 
 from services.gateway.auth.accounts import Accounts
+from services.gateway.breakers import Breakers
 from services.gateway.catalog import Catalog
 from services.gateway.jobs.stored import StoredFiles
 from services.gateway.limits.limiter import Limiter
@@ -33,6 +34,7 @@ from shared.accounts.passwords import Passwords
 from shared.accounts.stream_tickets import StreamTickets
 from shared.accounts.tokens import TokenSigner, derive
 from shared.accounts.users import Users
+from shared.breakers.queries import BreakerQueries
 from shared.catalog.queries import CatalogQueries
 from shared.durability import QUESTION, check_database, check_redis
 from shared.fleet import ALIVE_SECONDS
@@ -87,6 +89,7 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
         stored=StoredFiles(jobs, uploads, storage),
         fleet=fleet,
         catalog=Catalog(CatalogQueries(read_pool)),
+        breakers=Breakers(BreakerQueries(read_pool)),
         waiting=Waiting(client, jobs),
         notifier=notifier,
         counters=Counters(),

@@ -8,6 +8,7 @@ import asyncpg
 import redis.asyncio as redis
 
 from services.gateway.auth.accounts import Accounts
+from services.gateway.breakers import Breakers
 from services.gateway.catalog import Catalog
 from services.gateway.jobs.stored import StoredFiles
 from services.gateway.limits.limiter import Limiter
@@ -46,6 +47,7 @@ class GatewayState:
     stored: StoredFiles
     fleet: FleetQueries
     catalog: Catalog
+    breakers: Breakers
     waiting: Waiting
     notifier: Notifier
     counters: Counters

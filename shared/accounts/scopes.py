@@ -9,7 +9,7 @@ SCOPES = {
     "jobs:write": "submit, cancel and delete own jobs",
     "webhooks:manage": "register own webhooks and read their secrets",
     "ops:read": "metrics and the state of the platform",
-    "logs:read": "the platform's log files",
+    "logs:read": "the platform's log files, and the last lines of anybody's attempts",
     "models:manage": "download, load and remove models",
     "accounts:manage": "see and delete accounts",
 }

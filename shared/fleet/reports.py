@@ -26,7 +26,7 @@ UPDATE workers SET details = '{}' WHERE name = :name AND details ? 'pid' AND NOT
 
 SLOTS = text("""
 SELECT family, count(*) AS slots FROM workers, unnest(families) AS family
-WHERE seen_at > now() - make_interval(secs => :alive) AND state <> 'stopped' GROUP BY family
+WHERE seen_at > now() - make_interval(secs => :alive) AND state NOT IN ('stopped', 'quarantined') GROUP BY family
 """)
 
 FORGET = text("DELETE FROM workers WHERE seen_at < now() - interval '1 day'")
@@ -35,7 +35,7 @@ FORGET = text("DELETE FROM workers WHERE seen_at < now() - interval '1 day'")
 def report(
     connection: Connection, name: str, families: Sequence[str], device: str, state: str, details: dict[str, Any]
 ) -> None:
-    """Enter this worker, or enter it anew with nothing loaded; `state` is ready, draining or stopped."""
+    """Enter this worker, or enter it anew with nothing loaded; `state` is ready, quarantined, draining or stopped."""
     values = {"name": name, "families": list(families), "device": device, "state": state, "details": details}
     connection.execute(REPORT, values)
 

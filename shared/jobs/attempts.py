@@ -1,4 +1,7 @@
-"""What the holder of an attempt may write (T4 to T8). Every statement names the attempt: a zombie changes nothing."""
+"""What the holder of an attempt may write (T4 to T8). Every statement names the attempt: a zombie changes nothing.
+
+Each that ends the attempt leaves its record (`records.py`): what the row knows, and what its worker has `seen`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from uuid import UUID
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
+from shared.jobs.records import NOTHING, Seen, recorded
+
 MINE = "id = :id AND state = 'running' AND attempt = :attempt"
+SEEN = bindparam("seen", type_=JSONB)
 RELEASED = "lease_owner = NULL, lease_expires_at = NULL, dispatched_at = NULL"
 
 BEAT = text(f"""
@@ -25,22 +31,25 @@ KEEP = text(f"UPDATE jobs SET stored_bytes = :bytes WHERE {MINE} AND stored_byte
 PUBLISH = text(f"""
 UPDATE jobs SET state = 'completed', result_attempt = attempt, output = :output, manifest = :manifest,
     stored_bytes = stored_bytes + :bytes,
-    finished_at = now(), purge_after = now() + make_interval(secs => :ttl), progress = NULL, {RELEASED}
+    finished_at = now(), purge_after = now() + make_interval(secs => :ttl), progress = NULL, {RELEASED},
+    {recorded("'completed'")}
 WHERE {MINE} AND cancel_requested_at IS NULL AND (deadline_at IS NULL OR deadline_at > clock_timestamp())
 RETURNING id
-""").bindparams(bindparam("output", type_=JSONB), bindparam("manifest", type_=JSONB))
+""").bindparams(bindparam("output", type_=JSONB), bindparam("manifest", type_=JSONB), SEEN)
 
 PUBLISHED = text("SELECT state FROM jobs WHERE id = :id AND result_attempt = :attempt")
 
+STOPPED = "CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE :state END"
+WHY = "CASE WHEN cancel_requested_at IS NULL THEN CAST(:error AS jsonb) END"
 STOP = text(f"""
-UPDATE jobs SET state = CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE :state END,
-    error = CASE WHEN cancel_requested_at IS NOT NULL THEN NULL ELSE :error END,
+UPDATE jobs SET state = {STOPPED}, error = {WHY},
     errors = CASE WHEN cancel_requested_at IS NOT NULL THEN errors
         ELSE errors || jsonb_build_array(CAST(:error AS jsonb)) END,
-    finished_at = now(), purge_after = now() + make_interval(secs => :ttl), {RELEASED}
+    finished_at = now(), purge_after = now() + make_interval(secs => :ttl), {RELEASED},
+    {recorded(STOPPED, error=WHY)}
 WHERE {MINE}
 RETURNING state
-""").bindparams(bindparam("error", type_=JSONB(none_as_null=True)))
+""").bindparams(bindparam("error", type_=JSONB(none_as_null=True)), SEEN)
 
 # The new state is worked out once and used three times. A job that failed runs alone from then on: it may have spoilt
 # a batch.
@@ -50,22 +59,24 @@ UPDATE jobs SET failures = failures + 1, state = v.next, error = :error, batch_k
     finished_at = CASE WHEN v.next = 'queued' THEN NULL ELSE now() END,
     purge_after = CASE WHEN v.next = 'queued' THEN NULL ELSE now() + make_interval(secs => :ttl) END,
     run_after = now() + make_interval(secs => least(:cap, :base * power(4, failures)) * (0.8 + 0.4 * random())),
-    progress = NULL, {RELEASED}
+    progress = NULL, {RELEASED},
+    {recorded("CASE v.next WHEN 'queued' THEN 'retried' ELSE v.next END", error="CAST(:error AS jsonb)")}
 FROM (SELECT id AS job, CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
         WHEN failures + 1 >= :max_failures THEN 'failed' ELSE 'queued' END AS next
       FROM jobs WHERE {MINE} FOR UPDATE) v
 WHERE id = v.job
 RETURNING state
-""").bindparams(bindparam("error", type_=JSONB))
+""").bindparams(bindparam("error", type_=JSONB), SEEN)
 
 DRAIN = text(f"""
 UPDATE jobs SET drains = drains + 1, run_after = now(), progress = NULL,
     state = CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE 'queued' END,
     finished_at = CASE WHEN cancel_requested_at IS NOT NULL THEN now() END,
-    purge_after = CASE WHEN cancel_requested_at IS NOT NULL THEN now() + make_interval(secs => :ttl) END, {RELEASED}
+    purge_after = CASE WHEN cancel_requested_at IS NOT NULL THEN now() + make_interval(secs => :ttl) END, {RELEASED},
+    {recorded("CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE 'drained' END")}
 WHERE {MINE}
 RETURNING state
-""")
+""").bindparams(SEEN)
 
 
 class Pulse(StrEnum):
@@ -97,6 +108,9 @@ class Attempt:
     def _keys(self) -> dict[str, Any]:
         return {"id": self.id, "attempt": self.number}
 
+    def _ending(self, ttl: float, seen: Seen) -> dict[str, Any]:
+        return self._keys() | {"ttl": ttl, "seen": seen.values()}
+
     def beat(self, connection: Connection, lease: float, progress: dict[str, Any] | None) -> Pulse:
         """T4: prolong the lease and note the progress; says whether to go on."""
         values = self._keys() | {"worker": self.worker, "lease": lease, "progress": progress}
@@ -111,27 +125,33 @@ class Attempt:
         """The request's files take so many bytes of the storage, now that those at addresses were fetched into it."""
         connection.execute(KEEP, self._keys() | {"bytes": size})
 
-    def publish(self, connection: Connection, output: Any, manifest: list[dict[str, Any]], ttl: float) -> bool:
+    def publish(
+        self, connection: Connection, output: Any, manifest: list[dict[str, Any]], ttl: float, seen: Seen = NOTHING
+    ) -> bool:
         """T5: make this attempt's files the result; False if the job was cancelled, expired or is no longer ours."""
         size = sum(entry["size"] for entry in manifest)
-        values = self._keys() | {"output": output, "manifest": manifest, "bytes": size, "ttl": ttl}
+        values = self._ending(ttl, seen) | {"output": output, "manifest": manifest, "bytes": size}
         return connection.execute(PUBLISH, values).one_or_none() is not None
 
     def published(self, connection: Connection) -> str | None:
         """The job's state if its result is this attempt's already: a try did it whose answer was lost."""
         return connection.execute(PUBLISHED, self._keys()).scalar_one_or_none()
 
-    def stop(self, connection: Connection, state: str, error: dict[str, Any] | None, ttl: float) -> str | None:
+    def stop(
+        self, connection: Connection, state: str, error: dict[str, Any] | None, ttl: float, seen: Seen = NOTHING
+    ) -> str | None:
         """T6: end the job for good (a wish to cancel wins); the state it got, None if it is no longer ours."""
-        values = self._keys() | {"state": state, "error": error, "ttl": ttl}
+        values = self._ending(ttl, seen) | {"state": state, "error": error}
         return connection.execute(STOP, values).scalar_one_or_none()
 
-    def retry(self, connection: Connection, error: dict[str, Any], backoff: Backoff, ttl: float) -> str | None:
+    def retry(
+        self, connection: Connection, error: dict[str, Any], backoff: Backoff, ttl: float, seen: Seen = NOTHING
+    ) -> str | None:
         """T7: count a failure and queue the job again after the backoff, or fail it for good."""
         limits = {"max_failures": backoff.max_failures, "base": backoff.base, "cap": backoff.cap}
-        values = self._keys() | limits | {"error": error, "ttl": ttl}
+        values = self._ending(ttl, seen) | limits | {"error": error}
         return connection.execute(RETRY, values).scalar_one_or_none()
 
-    def drain(self, connection: Connection, ttl: float) -> str | None:
+    def drain(self, connection: Connection, ttl: float, seen: Seen = NOTHING) -> str | None:
         """T8: hand the job back because this worker stops; counts as no failure."""
-        return connection.execute(DRAIN, self._keys() | {"ttl": ttl}).scalar_one_or_none()
+        return connection.execute(DRAIN, self._ending(ttl, seen)).scalar_one_or_none()

@@ -8,14 +8,25 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from shared.breakers.devices import NOWHERE, Place
+
 # Priority first, then turns, so that a heavy owner's tenth job waits for a light owner's first; then age.
 ORDER = "priority DESC, turn, id"
+
+# A paused model's jobs wait, but for the one that tries it (`shared/breakers/`). Each list is read once a statement. By
+# a CASE the planner expects nothing: it walks the queue in its order, as if there were no breakers.
+_OF_BREAKERS = "ARRAY(SELECT {column} FROM breakers WHERE family = {family} AND closed_at IS NULL)"
+_PAUSED, _PROBES = (_OF_BREAKERS.replace("{column}", column) for column in ("model", "probe"))
+_GOES_ON = f"CASE WHEN model = ANY ({_PAUSED}) THEN id = ANY ({_PROBES}) ELSE true END"
+GOES_ON, FAMILY_GOES_ON = _GOES_ON.format(family="jobs.family"), _GOES_ON.format(family=":family")
+# A device in quarantine takes nothing.
+FIT = "NOT EXISTS (SELECT FROM quarantines WHERE host = :host AND device = :device AND until > now())"
 
 RING = text(f"""
 UPDATE jobs SET dispatched_at = now(), dispatch_no = dispatch_no + 1
 WHERE id IN (
     SELECT id FROM jobs
-    WHERE state = 'queued' AND family = :family AND run_after <= now()
+    WHERE state = 'queued' AND family = :family AND run_after <= now() AND {FAMILY_GOES_ON}
       AND (dispatched_at IS NULL OR dispatched_at < now() - make_interval(secs => :unanswered))
     ORDER BY {ORDER} LIMIT :need FOR UPDATE SKIP LOCKED)
 RETURNING id, dispatch_no, priority, turn
@@ -35,17 +46,21 @@ id, owner, family, operation, input, attempt, batch_key,
 extract(epoch FROM deadline_at - clock_timestamp())::float8 AS remaining
 """
 
-CLAIM = text(f"UPDATE jobs SET {ALONE} WHERE id = :id AND {READY} RETURNING {RETURNED}")
+CLAIM = text(f"""
+UPDATE jobs SET {ALONE} WHERE id = :id AND {READY} AND {GOES_ON} AND {FIT} RETURNING {RETURNED}
+""")
 
 CLAIM_NEXT = text(f"""
 UPDATE jobs SET {ALONE}
-WHERE id = (SELECT id FROM jobs WHERE family = :family AND {READY} ORDER BY {ORDER} LIMIT 1 FOR UPDATE SKIP LOCKED)
+WHERE id = (
+    SELECT id FROM jobs WHERE family = :family AND {READY} AND {FAMILY_GOES_ON} AND {FIT}
+    ORDER BY {ORDER} LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING {RETURNED}
 """)
 
 CLAIM_COMPANIONS = text(f"""
 WITH companions AS (
-    SELECT id FROM jobs WHERE family = :family AND batch_key = :batch_key AND {READY}
+    SELECT id FROM jobs WHERE family = :family AND batch_key = :batch_key AND {READY} AND {FAMILY_GOES_ON}
     ORDER BY {ORDER} LIMIT :most FOR UPDATE SKIP LOCKED
 ), taken AS (
     UPDATE jobs SET {CLAIMED.format(size="1 + (SELECT count(*) FROM companions)")}
@@ -96,15 +111,20 @@ def unring(connection: Connection, bells: list[Doorbell]) -> None:
     connection.execute(UNRING, {"ids": [bell.job_id for bell in bells]})
 
 
-def claim(connection: Connection, job_id: UUID, worker: str, lease: float) -> Claim | None:
-    """T3: take this job if it is still queued and due, else None (a late, doubled or forged doorbell)."""
-    row = connection.execute(CLAIM, {"id": job_id, "worker": worker, "lease": lease}).one_or_none()
+def claim(connection: Connection, job_id: UUID, worker: str, lease: float, place: Place = NOWHERE) -> Claim | None:
+    """T3: take this job if it is still queued and due, else None (a late, doubled or forged doorbell).
+
+    Nothing is taken for a `place` in quarantine, and nothing whose model is paused.
+    """
+    values = {"id": job_id, "worker": worker, "lease": lease, **place._asdict()}
+    row = connection.execute(CLAIM, values).one_or_none()
     return Claim(**row._mapping) if row else None
 
 
-def claim_next(connection: Connection, family: str, worker: str, lease: float) -> Claim | None:
+def claim_next(connection: Connection, family: str, worker: str, lease: float, place: Place = NOWHERE) -> Claim | None:
     """Take the family's next due job without waiting for its doorbell, so that a busy worker never runs dry."""
-    row = connection.execute(CLAIM_NEXT, {"family": family, "worker": worker, "lease": lease}).one_or_none()
+    values = {"family": family, "worker": worker, "lease": lease, **place._asdict()}
+    row = connection.execute(CLAIM_NEXT, values).one_or_none()
     return Claim(**row._mapping) if row else None
 
 

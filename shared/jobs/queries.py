@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import asyncpg
@@ -68,6 +68,11 @@ WHERE owner = $1 AND deleted_at IS NULL AND ($2::uuid IS NULL OR id < $2)
     AND ($5::text IS NULL OR operation = $5)
 ORDER BY id DESC LIMIT $6
 """
+
+ATTEMPTS = "SELECT attempts FROM jobs WHERE id = $1 AND owner = $2 AND deleted_at IS NULL"
+
+# Over all owners, hence a function (migration 0011), which shows nothing else of the job.
+ANYBODYS_ATTEMPTS = "SELECT job_attempts($1)"
 
 COUNTED_AHEAD = 1000
 
@@ -148,6 +153,16 @@ class JobQueries:
         extra = {name: _loads(values.pop(name)) for name in ("input", "output", "manifest")}
         values["progress"], values["error"] = _loads(row["progress"]), _loads(row["error"])
         return ResultView(JobView(**values), extra["input"], extra["output"] or {}, extra["manifest"] or [])
+
+    async def attempts(self, job_id: UUID, owner: str) -> list[dict[str, Any]] | None:
+        """The records of the attempts that ended of the owner's job, in full (`records.py`), or None."""
+        async with acting_for(self._pool, [owner]) as connection:
+            found = _loads(await connection.fetchval(ATTEMPTS, job_id, owner))
+        return cast("list[dict[str, Any]] | None", found)
+
+    async def anybodys_attempts(self, job_id: UUID) -> list[dict[str, Any]] | None:
+        """The same of whoever's job it is: for those who keep the platform."""
+        return cast("list[dict[str, Any]] | None", _loads(await self._pool.fetchval(ANYBODYS_ATTEMPTS, job_id)))
 
     async def states(self, owners: Mapping[UUID, str]) -> dict[UUID, str]:
         """States by id, of jobs whose owners are given by id (waiting requests); unknown ids are left out."""

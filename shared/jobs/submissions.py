@@ -20,6 +20,7 @@ import asyncpg
 from shared.database_faults import is_away
 from shared.errors import AtelierError, Conflict, IdempotencyMismatch, QueueFull, RateLimited, Unavailable
 from shared.failpoints import failpoint
+from shared.family import DEFAULT_MODEL
 from shared.jobs.pace import Paces
 from shared.usage.quotas import NO_QUOTAS, Booked, Quotas, booked, refusal
 from shared.wall import acting_for
@@ -52,8 +53,9 @@ COUNT_FAMILY = "SELECT jobs_queued($1, $2)"
 INSERT = """
 WITH new AS (
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::jsonb[], $7::float8[],
-            $8::bigint[], $9::text[])
-        WITH ORDINALITY AS n(id, owner, family, operation, priority, input, deadline, stored_bytes, batch_key, place)
+            $8::bigint[], $9::text[], $10::text[])
+        WITH ORDINALITY
+        AS n(id, owner, family, operation, priority, input, deadline, stored_bytes, batch_key, model, place)
 ), base AS (
     SELECT owner, family, priority, greatest(
         (SELECT turn FROM jobs j WHERE j.state = 'queued' AND j.family = g.family
@@ -61,9 +63,9 @@ WITH new AS (
         turn_served(g.family, g.priority) - 1, 0) AS turn
     FROM (SELECT DISTINCT owner, family, priority FROM new) g
 )
-INSERT INTO jobs (id, owner, family, operation, priority, input, deadline_at, stored_bytes, batch_key, turn)
+INSERT INTO jobs (id, owner, family, operation, priority, input, deadline_at, stored_bytes, batch_key, model, turn)
 SELECT n.id, n.owner, n.family, n.operation, n.priority, n.input, now() + make_interval(secs => n.deadline),
-    n.stored_bytes, n.batch_key,
+    n.stored_bytes, n.batch_key, n.model,
     b.turn + row_number() OVER (PARTITION BY n.owner, n.family, n.priority ORDER BY n.place)
 FROM new n JOIN base b USING (owner, family, priority)
 ORDER BY n.owner  -- in which the trigger books files: two gateways must not wait for each other crosswise
@@ -74,8 +76,9 @@ ORDER BY n.owner  -- in which the trigger books files: two gateways must not wai
 class Submission:
     """A validated request on its way into the table, with the bytes of its files that lie in the storage.
 
-    `deadline` is in seconds from now. Jobs of a family with equal `batch_key`s may run as one batch. `fingerprint` is
-    set with `key` only. `place` is the one among those that are refused together.
+    `deadline` is in seconds from now. `model` is what a worker loads for it. Jobs of a family with equal `batch_key`s
+    may run as one batch. `fingerprint` is set with `key` only. `place` is the one among those that are refused
+    together.
     """
 
     id: UUID
@@ -85,6 +88,7 @@ class Submission:
     priority: int
     input: str
     deadline: float
+    model: str = DEFAULT_MODEL
     batch_key: str | None = None
     stored_bytes: int = 0
     quotas: Quotas = NO_QUOTAS
@@ -326,7 +330,18 @@ class _Round:
 
     async def _insert(self, admitted: list[Submission]) -> None:
         rows = [
-            (s.id, s.owner, s.family, s.operation, s.priority, s.input, s.deadline, s.stored_bytes, s.batch_key)
+            (
+                s.id,
+                s.owner,
+                s.family,
+                s.operation,
+                s.priority,
+                s.input,
+                s.deadline,
+                s.stored_bytes,
+                s.batch_key,
+                s.model,
+            )
             for s in admitted
         ]
         await self._db.execute(INSERT, *_columns(rows))

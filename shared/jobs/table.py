@@ -26,6 +26,7 @@ class Job(Base):
     owner: Mapped[str] = mapped_column(Text)
     family: Mapped[str] = mapped_column(Text)
     operation: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text, server_default=text("'default'"))
     input: Mapped[dict[str, Any]] = mapped_column(JSONB)
     state: Mapped[str] = mapped_column(Text, server_default="queued")
 
@@ -56,6 +57,9 @@ class Job(Base):
     drains: Mapped[int] = mapped_column(server_default=ZERO)
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     errors: Mapped[list[Any]] = mapped_column(JSONB, server_default=text("'[]'::jsonb"))
+
+    # Every attempt that ended, in order (`records.py`).
+    attempts: Mapped[list[Any]] = mapped_column(JSONB, server_default=text("'[]'::jsonb"))
 
     # The result of exactly one attempt.
     result_attempt: Mapped[int | None]
@@ -97,7 +101,13 @@ class Job(Base):
         Index("jobs_purge", "purge_after", postgresql_where=text("purged IS NULL AND purge_after IS NOT NULL")),
         Index("jobs_purge_marked", "purged_at", postgresql_where=text("purged = 'marked'")),
         Index("jobs_list", "owner", text("id DESC")),
-        Index("jobs_retried", "finished_at", postgresql_where=text("attempt > 1")),
+        Index(
+            "jobs_orphans",
+            "finished_at",
+            postgresql_where=text(
+                "finished_at IS NOT NULL AND (attempt > 1 OR (attempt = 1 AND result_attempt IS NULL))"
+            ),
+        ),
         Index("jobs_models", "id", postgresql_where=text("family = 'models'")),
         Index("jobs_stored", "owner", "purge_after", postgresql_where=text("stored_bytes > 0")),
     )

@@ -41,7 +41,7 @@ WITH RECURSIVE places AS (
 UPDATE deliveries d SET tries = d.tries + 1, tried_at = now(), lease_until = now() + make_interval(secs => :lease)
 FROM (SELECT event_id FROM ranked WHERE place <= :per_owner ORDER BY next_at LIMIT :room) chosen
 WHERE d.event_id = chosen.event_id
-RETURNING d.event_id, d.owner, d.webhook_id, d.job_id, d.type, d.data, d.created_at, d.destination, d.tries,
+RETURNING d.event_id, d.owner, d.webhook_id, d.job_id, d.type, d.data, d.created_at, d.tried_at, d.destination, d.tries,
     d.tries - d.tries_before AS turn, coalesce(d.url, (SELECT url FROM webhooks w WHERE w.id = d.webhook_id)) AS url,
     ARRAY(SELECT secret FROM webhook_secrets s
         WHERE s.owner = d.owner AND s.webhook_id IS NOT DISTINCT FROM d.webhook_id
@@ -80,7 +80,7 @@ FORGET_SECRETS = text("DELETE FROM webhook_secrets WHERE expires_at < now()")
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A delivery that this sender may try once. `turn` is the try's number in the schedule, from 1."""
+    """A delivery that this sender may try once, at `tried_at`; `turn` is the try's number in the schedule, from 1."""
 
     event_id: UUID
     owner: str
@@ -89,6 +89,7 @@ class Due:
     type: str
     data: dict[str, Any]
     created_at: datetime
+    tried_at: datetime
     destination: str
     tries: int
     turn: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def size() -> Callable[[int, int], int]:
+def size() -> Callable[[Any, Any], Any]:
     """The first number in the small set, the second in the whole one."""
     return lambda small, large: large if WHOLE else small
 

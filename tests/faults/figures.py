@@ -13,8 +13,8 @@ HEAD = """# What was broken, and what came of it
 `make faults` runs every experiment of `tests/faults/`, each against two gateways, two coordinators and two workers on
 a Postgres with fsync; leases are 2 s and heartbeats 0.5 s (on a server 60 and 15). After each,
 `tests/faults/history.py` compares what clients were told with what database, storage and webhook receiver hold, and
-counts what breaks a promise. `make test` runs most of it with smaller numbers, and proves by six mutants of the
-product that the judge sees what it should.
+counts what breaks a promise. `make test` runs what concerns gateways and coordinators with smaller numbers, and proves
+by six mutants of the product that the judge sees what it should. `make soak` breaks by chance for as long as one likes.
 
 *Recovered in*: the longest time from a fault until what it hit went on: where attempts were lost, until their jobs
 were claimed again; else until the next job was completed. The time that a server was away counts, and so do leases.
@@ -37,8 +37,17 @@ class Row:
     on: str
 
 
-def note(report: Path | None, row: Row) -> None:
-    """Add the row to a run's report, if one is kept."""
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A promise of the product in numbers, and what was measured."""
+
+    promise: str
+    budget: str
+    measured: str
+
+
+def note(report: Path | None, row: Row | Budget) -> None:
+    """Add it to a run's report, if one is kept."""
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         with report.open("a") as file:
@@ -58,7 +67,14 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def page(rows: list[Row]) -> str:
+def budgets(found: list[Budget]) -> str:
+    """Promise and measurement side by side, as Markdown."""
+    lines = ["| with the settings of a server | budget | measured |", "|---|---|---|"]
+    lines += [f"| {one.promise} | {one.budget} | {one.measured} |" for one in found]
+    return "\n".join(lines)
+
+
+def page(rows: list[Row], found: list[Budget]) -> str:
     """docs/faults.md."""
     days = sorted({row.on for row in rows})
     jobs, violations = sum(row.jobs for row in rows), sum(row.violations for row in rows)
@@ -66,12 +82,21 @@ def page(rows: list[Row]) -> str:
     total = (
         f"Run on {' and '.join(days)} with {numbers}: {len(rows)} experiments, {jobs:,} jobs, {violations} violations."
     )
-    return f"{HEAD}\n{total}\n\n{table(rows)}\n"
+    sections = [HEAD, total, *([budgets(found)] if found else []), table(rows)]
+    return "\n\n".join(section.strip() for section in sections) + "\n"
 
 
-def read(report: Path) -> list[Row]:
-    return [Row(**json.loads(line)) for line in report.read_text().splitlines()]
+def read(report: Path) -> tuple[list[Row], list[Budget]]:
+    rows: list[Row] = []
+    found: list[Budget] = []
+    for line in report.read_text().splitlines():
+        told = json.loads(line)
+        if "promise" in told:
+            found.append(Budget(**told))
+        else:
+            rows.append(Row(**told))
+    return rows, found
 
 
 if __name__ == "__main__":
-    print(page(read(Path(sys.argv[1]))), end="")
+    print(page(*read(Path(sys.argv[1]))), end="")

@@ -2,7 +2,8 @@
 
 I1 an accepted job exists once, and ends · I2 a result is one attempt's, byte for byte · I3 an ended job stays as it is
 I4 attempts rise by one, nobody takes a job that is held · I5 what was cancelled did not complete · I6 an end has one
-event for each receiver, which saw it · I7 failures, crashes and live jobs stay within their limits · I8 nobody is told
+event for each receiver, which saw it · I7 failures, crashes and live jobs stay within their limits, and each attempt
+has one record · I8 nobody is told
 of others' jobs · I9 the storage holds what manifests name, and nothing else · I10 no hang, no error without a cause
 """
 
@@ -39,7 +40,7 @@ SETTLE = 180  # seconds
 ENDS = ["job.completed", "job.failed", "job.cancelled", "job.expired"]
 ROWS = """
 SELECT id::text, owner, state, attempt, failures, crashes, drains, error, result_attempt, output, manifest, input,
-    finished_at IS NOT NULL AS finished FROM jobs WHERE id = ANY(%s::uuid[])
+    attempts, finished_at IS NOT NULL AS finished FROM jobs WHERE id = ANY(%s::uuid[])
 """
 COPIES = "SELECT input ->> 'say', array_agg(id::text) FROM jobs WHERE owner = %s GROUP BY 1 HAVING count(*) > 1"
 EVENTS = """
@@ -266,6 +267,8 @@ class History:
             open_attempts = row["attempt"] - row["failures"] - row["drains"]
             if open_attempts not in (0, 1) or (row["state"] == "completed" and open_attempts != 1):
                 yield Violation("I7", job, f"attempts are not accounted for: {told}; {_listed(moves[job])}")
+            if problem := _records_differ(row):
+                yield Violation("I7", job, f"{problem}: {row['attempts']}; {_listed(moves[job])}")
         if self.live_jobs:
             yield from self._live(moves)
 
@@ -387,6 +390,20 @@ def _archive_differs(answer: bytes, manifest: list[dict[str, Any]]) -> str | Non
                     return f"{entry['name']} is not what its manifest says"
     except (zipfile.BadZipFile, KeyError) as error:
         return str(error)
+    return None
+
+
+def _records_differ(row: dict[str, Any]) -> str | None:
+    """Each attempt of a job that has ended left one record, in order, and the records tell what the counters count."""
+    numbers = [entry["number"] for entry in row["attempts"]]
+    if numbers != list(range(1, row["attempt"] + 1)):
+        return f"{row['attempt']} attempts left the records {numbers}"
+    outcomes = Counter(entry["outcome"] for entry in row["attempts"])
+    crashes = sum(entry.get("counted", False) for entry in row["attempts"])
+    if crashes != row["crashes"]:
+        return f"{row['crashes']} crashes, and {crashes} attempts that were lost and counted"
+    if row["state"] == "completed" and (outcomes["completed"] != 1 or numbers[-1] != row["result_attempt"]):
+        return f"attempt {row['result_attempt']} is the result, and the records differ"
     return None
 
 

@@ -31,6 +31,7 @@ SETTINGS = QUICK | {
     "DEVICE": "cpu",
     "ATELIER_SUBMIT_TURN_SECONDS": "10",  # a disk that is slow for a second is no fault of the experiment's
     "ATELIER_MAX_CRASHES": "6",
+    "ATELIER_POISON_WORKERS": "6",  # who kills by chance meets one job at several workers
     "ATELIER_MAX_FAILURES": "6",
     "ATELIER_WEBHOOK_HTTP": "true",
     "ATELIER_WEBHOOK_SECONDS": "2",

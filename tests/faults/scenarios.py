@@ -14,9 +14,9 @@ from celery import Celery
 from shared.queue import TASK
 from tests.faults.history import History, say
 from tests.faults.rig import Member
+from tests.garbage import QUEUE
 from tests.platform import wait_until
 
-QUEUE = "atelier.toy"
 FILES = {"files": 2, "size": 1000, "marked": True}
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -128,15 +128,20 @@ class S3:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "ATELIER_S3_REGION": REGION,
         }
-        client = boto3.client(
-            "s3",
-            endpoint_url=self._server.url,
-            region_name=REGION,
-            aws_access_key_id=USER,
-            aws_secret_access_key=KEY,
-        )
-        client.create_bucket(Bucket=BUCKET)
-        client.close()
+        with self._client() as client:
+            client.create_bucket(Bucket=BUCKET)
+
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
+        keys = {"aws_access_key_id": USER, "aws_secret_access_key": KEY}
+        with closing(boto3.client("s3", endpoint_url=self._server.url, region_name=REGION, **keys)) as client:
+            yield client
+
+    def unfinished_uploads(self) -> list[str]:
+        """Keys of uploads in parts that nobody has completed or given up."""
+        with self._client() as client:
+            found = client.list_multipart_uploads(Bucket=BUCKET)
+        return [upload["Key"] for upload in found.get("Uploads", [])]
 
     def stop(self) -> None:
         self._server.stop()
@@ -144,10 +149,11 @@ class S3:
 
 @dataclass
 class Receiver:
-    """A webhook receiver; `copies` counts what came, by the event's id."""
+    """A webhook receiver; `copies` counts what came, by the event's id, and `sent_at` is when the last was, it says."""
 
     server: Server
     copies: dict[str, int] = field(default_factory=dict)
+    sent_at: int = 0
     status: int = 200
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -159,6 +165,7 @@ class Receiver:
         event = handler.headers["webhook-id"]
         with self._lock:
             self.copies[event] = self.copies.get(event, 0) + 1
+            self.sent_at = int(handler.headers["webhook-timestamp"])
         handler.send_response(self.status)
         handler.send_header("Content-Length", "0")
         handler.end_headers()

@@ -19,7 +19,7 @@ Size = Callable[[int, int], int]
 def test_killed_at(place: str, rig: Rig, history: History, size: Size) -> None:
     """A coordinator is killed before it rings, or before it notes a delivery; the other one finds out"""
     first, second = rig.members("coordinator")
-    for _ in range(size(1, 20)):
+    for _ in range(size(1, 5)):
         rig.start(first.name, failpoints=f"{place}=kill@1")
         with second.stopped():
             submit(history, 6)
@@ -34,7 +34,7 @@ def test_killed_at(place: str, rig: Rig, history: History, size: Size) -> None:
 def test_killed_one_after_the_other(rig: Rig, history: History, size: Size) -> None:
     """kill -9 of a coordinator, one after the other"""
     with submitting(history, size(8, 100)):
-        for turn in range(size(2, 20)):
+        for turn in range(size(2, 10)):
             rig.broke()
             member = rig[f"coordinator-{turn % 2 + 1}"]
             member.signal(signal.SIGKILL)

@@ -23,7 +23,7 @@ def test_killed_at(place: str, rig: Rig, history: History, size: Size) -> None:
     """A gateway is killed before or after the commit of a submit; its client asks again with the same key"""
     history.excused = {"lost"}
     rig.start("gateway-1", failpoints=f"{place}=kill@2")
-    for _ in range(size(1, 20)):
+    for _ in range(size(1, 5)):
         submit(history, 4)
         wait_until(lambda: rig["gateway-1"].has_ended, 180, "the gateway's end")
         rig.faults += rig["gateway-1"].passed(place)
@@ -72,7 +72,7 @@ def test_one_key_posted_to_both_gateways_at_once(rig: Rig, history: History, siz
     history.excused = {"lost"}
     rig.start("gateway-1", failpoints="G1=sleep:0.3")
     client = history.client()
-    for number in range(size(3, 50)):
+    for number in range(size(3, 25)):
         answers: list[str] = []
         threads = [
             threading.Thread(target=_insist, args=(client, f"key-{id(history)}-{number}", answers)) for _ in range(4)
@@ -92,7 +92,7 @@ def test_killed_among_submits_and_downloads(rig: Rig, history: History, size: Si
     history.excused = {"lost"}
     gateway, client = rig["gateway-1"], history.client()
     with submitting(history, size(10, 200)) as load:
-        for _ in range(size(2, 20)):
+        for _ in range(size(2, 10)):
             wait_until(lambda: "completed" in history.states().values(), 180, "a result")
             rig.broke()
             gateway.signal(signal.SIGKILL)

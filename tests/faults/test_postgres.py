@@ -70,18 +70,29 @@ def locked(rig: Rig, seconds: float) -> None:
         cursor.execute("COMMIT")
 
 
-FAULTS = [killed, out_of_connections, locked, *seldom(restarted, away, half_open)]
+def idle_in_transaction(rig: Rig, seconds: float) -> None:
+    """Somebody looks at rows, keeps them, and does nothing."""
+    with rig.postgres.cursor() as cursor:
+        cursor.execute("BEGIN; SELECT FROM jobs WHERE state IN ('queued', 'running') LIMIT 20 FOR UPDATE")
+        time.sleep(seconds)
+        cursor.execute("ROLLBACK")
+
+
+FAULTS = [killed, out_of_connections, locked, *seldom(restarted, away, half_open, idle_in_transaction)]
+# How often, and for how many seconds, in the whole set; once for 10 s all others.
+OFTEN: dict[Fault, tuple[int, float]] = {killed: (3, 0), restarted: (3, 0), locked: (1, 20), away: (1, 60)}
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=named)
 def test_postgres_is(fault: Fault, rig: Rig, history: History, size: Size) -> None:
     """Postgres fails for a while"""
     history.excused = {503}
-    with submitting(history, size(8, 60)):
+    with submitting(history, size(8, 150)):
         wait_until(lambda: "completed" in history.states().values(), 180, "a first result")
-        for _ in range(size(1, 3)):
+        times, seconds = OFTEN.get(fault, (1, 10))
+        for _ in range(size(1, times)):
             rig.broke()
-            fault(rig, size(3, 30))
+            fault(rig, size(3, seconds))
     history.ended()
     assert set(history.states().values()) == {"completed"}
     history.verify()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,7 +13,8 @@ import redis
 from tests.faults.history import History
 from tests.faults.load import Fault, named, seldom, submit, submitting
 from tests.faults.rig import Rig
-from tests.faults.scenarios import QUEUE, ring
+from tests.faults.scenarios import ring
+from tests.garbage import GARBAGE, QUEUE
 from tests.platform import wait_until
 
 Size = Callable[[int, int], int]
@@ -33,12 +33,26 @@ def killed(rig: Rig, seconds: float) -> None:
     rig.redis.start()
 
 
+def killed_and_empty(rig: Rig, seconds: float) -> None:
+    """As one without an append-only file comes back."""
+    with asked(rig) as client:
+        client.flushall()
+        client.config_set("appendonly", "no")
+        rig.redis.kill()
+    time.sleep(seconds)
+    rig.redis.start()
+
+
 def wiped(rig: Rig, seconds: float) -> None:
+    """All the time, and then every 5 s."""
     until = time.monotonic() + seconds
     with asked(rig) as client:
-        while time.monotonic() < until:
+        while time.monotonic() < until - seconds / 2:
             client.flushall()
             time.sleep(0.2)
+        while time.monotonic() < until:
+            client.flushall()
+            time.sleep(5)
 
 
 def frozen(rig: Rig, seconds: float) -> None:
@@ -92,33 +106,25 @@ def locked(rig: Rig, seconds: float) -> None:
             client.config_set("requirepass", password)
 
 
-FAULTS = [killed, wiped, frozen, full, *seldom(half_open, reset, slow, locked)]
+FAULTS = [killed, wiped, frozen, full, *seldom(killed_and_empty, half_open, reset, slow, locked)]
+SECONDS = {frozen: 30.0, wiped: 20.0}  # in the whole set, and 8 for all others
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=named)
 def test_redis_is(fault: Fault, rig: Rig, history: History, size: Size) -> None:
     """Redis fails for a while"""
-    with submitting(history, size(8, 60)):
+    with submitting(history, size(8, 150)):
         wait_until(lambda: "completed" in history.states().values(), 180, "a first result")
         rig.broke()
-        fault(rig, size(2, 30))
+        fault(rig, size(2, SECONDS.get(fault, 8.0)))
     history.ended()
     assert set(history.states().values()) == {"completed"}
     history.verify()
 
 
-GARBAGE = [
-    b"",
-    b"garbage",
-    b"\xff\xfe\x00",
-    b"[]",
-    b"{}",
-    json.dumps({"body": "e30=", "headers": {}, "properties": {}}).encode(),
-]
-
-
 def test_doorbells_that_nobody_rang(rig: Rig, history: History, size: Size) -> None:
     """Doorbells forged, doubled, reordered, for other families' queues and for jobs that ended, and pure garbage"""
+    workers = {worker.name: worker.pid for worker in rig.members("worker")}
     jobs = submit(history, size(6, 60), steps=8)
     rig.broke()
     for job in reversed(jobs):
@@ -130,9 +136,14 @@ def test_doorbells_that_nobody_rang(rig: Rig, history: History, size: Size) -> N
     with asked(rig) as client:
         for garbage in GARBAGE:
             client.rpush(QUEUE, garbage)
+            client.publish("/0.celery.pidbox", garbage)
     submit(history, size(4, 40))
     history.ended()
-    with asked(rig) as client:  # each piece of garbage ends a worker, which is started again
-        wait_until(lambda: rig.supervise() or not client.llen(QUEUE), 180, "the end of the garbage")
+    with asked(rig) as client:
+        wait_until(lambda: not client.llen(QUEUE), 180, "the end of the garbage")
+    submit(history, size(4, 40))
+    history.ended()
     assert set(history.states().values()) == {"completed"}
+    assert {worker.name: worker.pid for worker in rig.members("worker")} == workers
+    assert not rig.postgres.rows("SELECT 1 FROM jobs WHERE id = ANY(%s::uuid[]) AND crashes > 0", history.jobs)
     history.verify()

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
+import httpx
 import pytest
 
+from shared.storage.s3 import S3Storage
 from tests.faults.history import History
 from tests.faults.load import Fault, named, seldom, submit, submitting
 from tests.faults.proxy import Network
 from tests.faults.rig import Rig
 from tests.faults.servers import S3, Postgres, Receiver, Redis
 from tests.platform import wait_until
-from tests.storage.swift_server import program
+from tests.storage.swift_server import BUCKET, REGION, program
 
 Size = Callable[[int, int], int]
 REFUSAL = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -85,13 +88,40 @@ def test_the_store(fault: Fault, rig: Rig, history: History, size: Size) -> None
     history.verify()
 
 
+def test_downloads(rig: Rig, history: History) -> None:
+    """The object store cuts a gateway's connections in the middle of a download, and then refuses"""
+    [job] = submit(history, 1, size=LARGE)
+    history.ended()
+    path = f"{rig.url('gateway-1')}/results/{job}"
+    link = rig.link("gateway-1", "s3")
+    link.slow(rate=2_000_000)
+    with httpx.stream("GET", path, timeout=30) as answer:
+        chunks = answer.iter_raw()
+        next(chunk for chunk in chunks if len(chunk) > 10_000)  # some of a file, not of what stands before it
+        rig.broke()
+        link.reset()
+        with pytest.raises(httpx.RemoteProtocolError):
+            list(chunks)
+    link.answer_all(REFUSAL)
+    refused = httpx.get(f"{path}/files/file_0.bin", timeout=30)
+    assert (refused.status_code, refused.json()["error"]) == (503, "unavailable")
+    link.open()
+    history.client().result(job)
+    history.verify()
+
+
 def test_a_worker_is_killed_in_the_middle_of_an_upload_in_parts(rig: Rig, history: History) -> None:
-    """kill -9 in the middle of an upload in parts"""
+    """kill -9 in the middle of an upload in parts: what came of it is found and taken away"""
     rig.start("worker-1", failpoints="W5=kill@2")
     submit(history, 1, files=2, size=LARGE)
     wait_until(lambda: rig.passages("W5"), 180, "the kill")
     rig.faults += rig.passages("W5")
+    assert rig.s3 is not None
+    assert rig.s3.unfinished_uploads()
     rig.start("worker-1")
     history.ended()
     history.client().result(history.jobs[0])
     history.verify()
+    with closing(S3Storage(BUCKET, "faults", f"http://127.0.0.1:{rig.s3.port}", REGION)) as storage:
+        storage.sweep(0)  # the janitor's, a day later
+    assert not rig.s3.unfinished_uploads()

@@ -70,7 +70,7 @@ def test_killed_by_chance(rig: Rig, history: History, size: Size) -> None:
         wait_until(lambda: workers[1].has_ended, 180, "a worker's end")
 
     with submitting(history, size(12, 300)):
-        breaking(history, [child, parent, machine], size(3, 40), pause=size(1, 3), seed=time.time_ns())
+        breaking(history, [child, parent, machine], size(3, 30), pause=size(1, 2), seed=time.time_ns())
     history.ended()
     assert set(history.states().values()) == {"completed"}
     history.verify()

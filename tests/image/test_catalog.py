@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from shared.settings import get_settings
+from workers.foreign_code import foreign_code
 from workers.image.catalog import LORA_FILE, default_model, discover, find_adapters, find_models, read_model
 from workers.image.spec import GENERATE, GenerateInput
 
@@ -41,6 +42,27 @@ def test_models_and_loras_are_found_by_name(models_dir: Path) -> None:
 def test_folders_that_could_run_code_are_refused(tmp_path: Path, index: object, weights: str) -> None:
     assert read_model("x", folder(tmp_path / "x", index, weights)) is None
     assert read_model("x", folder(tmp_path / "good", GOOD)) is not None
+
+
+@pytest.mark.parametrize("name", ["unet/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json"])
+def test_a_part_whose_configuration_brings_code_is_refused_until_it_does_not(tmp_path: Path, name: str) -> None:
+    path = folder(tmp_path / "x", GOOD)
+    config = path / name
+    config.parent.mkdir(exist_ok=True)
+    config.write_text('{"sub_configs": [{"_attn_implementation_internal": "theirs/kernel"}]}')
+    assert read_model("x", path) is None
+    assert foreign_code(path) == f"{name} has the key _attn_implementation_internal: it would run the model's own code"
+    config.write_text('{"hidden_size": 32}')
+    assert read_model("x", path) is not None
+
+
+def test_a_part_that_lies_elsewhere_is_looked_at_as_well(tmp_path: Path) -> None:
+    path = folder(tmp_path / "x", GOOD)
+    elsewhere = (path / "unet").rename(tmp_path / "unet")
+    (path / "unet").symlink_to(elsewhere)
+    assert read_model("x", path) is not None
+    (elsewhere / "config.json").write_text('{"auto_map": {}}')
+    assert read_model("x", path) is None
 
 
 def test_a_folder_without_an_index_is_no_model(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ TABLE = {
     "POST /models/manage": "models:manage",
     "POST /models/{name}/load": "models:manage",
     "POST /models/{name}/unload": "models:manage",
+    "POST /models/{name}/resume": "models:manage",
     "GET /metrics": "ops:read",
     "GET /info": "jobs:read",
     "GET /stats": "ops:read",
@@ -60,6 +61,7 @@ TABLE = {
     "GET /metrics/prometheus": "ops:read",
     "GET /jobs": "jobs:read",
     "GET /jobs/{job_id}": "jobs:read",
+    "GET /jobs/{job_id}/attempts": "logs:read",
     "GET /status/{job_id}": "jobs:read",
     "GET /status/{job_id}/events": "jobs:read",
     "POST /status/{job_id}/events/ticket": "jobs:read",
@@ -91,6 +93,9 @@ TABLE = {
     "POST /webhooks/{webhook_id}/deliveries/{event_id}/redeliver": "webhooks:manage",
     "POST /webhooks/{webhook_id}/redeliver": "webhooks:manage",
 } | {f"POST {path}": op.access for family in families().values() for op in family.operations for path in op.paths}
+
+# What an admin is shown of anybody's job.
+ANYBODYS = {"GET /jobs/{job_id}/attempts"}
 
 # Where an empty object is refused before anybody looks whose it is.
 BODIES = {
@@ -244,7 +249,7 @@ def expected(need: str, caller: str) -> set[int]:
         return set() if caller in ADMINS else {403}
     if need == SIGNED_IN:
         return {403} if caller in KEYS else set()
-    if need in ("ops:read", "models:manage"):
+    if need in ("ops:read", "logs:read", "models:manage"):
         return set() if caller in ADMINS else {403}
     if need in ("jobs:write", "webhooks:manage") and caller == "owner's reading key":
         return {403}
@@ -279,6 +284,10 @@ def test_who_may_do_what(world: World, route: str, caller: str) -> None:
     assert answer.status_code != 403
     if TABLE[route] != PUBLIC:
         assert answer.status_code != 401
+    if route in ANYBODYS:
+        assert (answer.status_code, answer.json()) == (200, {"job_id": subject, "attempts": []})
+        assert world.ask(route, caller, str(new_id())).status_code == 404
+        return
     if subject and TABLE[route] != PUBLIC and caller in ADMINS | {"other owner"}:
         unknown = world.ask(route, caller, str(new_id()))
         assert (answer.status_code, _body(answer)) == (unknown.status_code, _body(unknown)) == (404, _body(unknown))

@@ -9,6 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import redis
+
+from tests.garbage import GARBAGE, QUEUE
 from tests.platform import Platform, wait_until
 from tests.toys.runner import content
 
@@ -55,6 +58,19 @@ def test_a_path_may_hold_a_field_and_a_202_what_the_operation_adds(platform: Pla
     assert [p["name"] for p in post["parameters"] if p["in"] == "path"] == ["say"]
     reference = post["requestBody"]["content"]["application/json"]["schema"]["$ref"]
     assert "say" not in document["components"]["schemas"][reference.rsplit("/", 1)[1]]["properties"]
+
+
+def test_garbage_among_the_doorbells_costs_no_worker_its_models(platform: Platform, redis_url: str) -> None:
+    platform.finished(platform.submit())
+    child = platform.child().pid
+    with redis.Redis.from_url(redis_url) as client:
+        for garbage in GARBAGE:
+            client.rpush(QUEUE, garbage)
+            client.publish("/0.celery.pidbox", garbage)
+        wait_until(lambda: not client.llen(QUEUE), 30, "the end of the garbage")
+    assert platform.finished(platform.submit())["status"] == "completed"
+    assert platform.processes["worker"].poll() is None
+    assert platform.child().pid == child
 
 
 def test_a_wait_that_is_too_short_answers_202_and_the_job_goes_on(platform: Platform) -> None:

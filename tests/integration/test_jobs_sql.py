@@ -17,6 +17,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 
 import shared.accounts.table
+import shared.breakers.table
 import shared.catalog.table
 import shared.fleet.table
 import shared.jobs.table

@@ -298,3 +298,31 @@ def test_what_cannot_be_done_is_said(platform: Platform, method: str, path: str,
     answer = platform.client.request(method, path)
     assert answer.status_code == status, answer.text
     assert said in answer.json()["detail"]
+
+
+def test_a_paused_model_is_refused_until_somebody_resumes_it(platform: Platform) -> None:
+    body, key = {"model": "brittle"}, {"Idempotency-Key": "before it was paused"}
+    before = platform.submit(**body, headers=key)
+    execute(
+        platform.environment,
+        """INSERT INTO breakers (family, model, reason, crashed_jobs, paused_until)
+        VALUES ('toy', 'brittle', 'model_unavailable', 5, now() + interval '1 minute')""",
+    )
+    told = platform.client.get("/models").json()["model_info"]
+    assert told["toy"]["breaker"] is None
+    assert (told["brittle"]["state"], told["brittle"]["breaker"]["crashed_jobs"]) == ("paused", 5)
+
+    refused = platform.client.post("/toys/play", json=body)
+    assert (refused.status_code, refused.json()["error"]) == (503, "model_paused")
+    assert "5 different jobs found that it does not load" in refused.json()["message"]
+    assert 50 < int(refused.headers["Retry-After"]) <= 60
+    assert platform.client.post("/models/brittle/load").json()["error"] == "model_paused"
+    replayed = platform.client.post("/toys/play", json=body, headers=key)
+    assert (replayed.status_code, replayed.json()["job_id"]) == (202, before)
+    platform.finished(platform.submit(model="toy"))
+
+    resumed = platform.client.post("/models/brittle/resume").json()
+    assert (resumed["was_paused"], resumed["family"]) == (True, "toy")
+    platform.finished(platform.submit(**body))
+    assert platform.client.post("/models/brittle/resume").json()["was_paused"] is False
+    assert platform.client.post("/models/nobody-here/resume").status_code == 404

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import ProgrammingError
 
 import shared.accounts.table
+import shared.breakers.table
 import shared.catalog.table
 import shared.fleet.table
 import shared.jobs.table
@@ -63,6 +64,10 @@ ROWS = {
         VALUES (:job, :owner, :job, now() + interval '1 day')""",
     "api_keys": """INSERT INTO api_keys (id, user_id, prefix, secret_hash, name, scopes)
         VALUES (:job, :owner, :owner, 'a hash', 'a key', '{}')""",
+    "model_crashes": """INSERT INTO model_crashes (job_id, owner, family, model, code)
+        VALUES (:job, :owner, 'toy', 'default', 'worker_lost')""",
+    "device_incidents": """INSERT INTO device_incidents (worker, host, device, kind, job_id, owner, family, model)
+        VALUES (:owner, 'host', 'cpu', 'crash', :job, :owner, 'toy', 'default')""",
     "stream_tickets": """INSERT INTO stream_tickets (ticket_hash, job_id, owner, expires_at)
         VALUES (decode(md5(:owner), 'hex'), :job, :owner, now())""",
 }

@@ -411,6 +411,8 @@ def test_a_pipeline_comes_with_one_variant_of_its_own_parts(
 def test_a_pipeline_with_parts_of_its_own_making_is_refused(shelf: Shelf, hub: FakeHub) -> None:
     hub.add("acme/sd", pipeline(unet=["my_unet", "Unet"]))
     refused(shelf, UnsafeModel, "code of its own", "acme/sd", task="text-to-image")
+    hub.add("acme/sd", pipeline(unet=[["diffusers"], "Unet"]))
+    refused(shelf, UnsafeModel, "code of its own", "acme/sd", task="text-to-image")
     hub.add("acme/sd", pipeline(_class_name="EvilPipeline"))
     refused(shelf, UnsafeModel, "EvilPipeline", "acme/sd", task="text-to-image")
 

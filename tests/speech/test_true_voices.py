@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from tests.speech.conftest import RecordedJob
 from tests.speech.tiny import build_bark
-from workers.runtime.runner import InputRejected, ModelMissing
+from workers.runtime.runner import DeviceFault, InputRejected, ModelMissing, OutOfMemory
 from workers.speech.architectures import SPEAKING
 from workers.speech.catalog import discover, find_models
 from workers.speech.describing import describe
+from workers.speech.loading import loading
 from workers.speech.model import SpeechModel
 from workers.speech.runner import SpeechRunner
 from workers.speech.voices.bark import BarkVoice
@@ -109,11 +110,28 @@ def test_a_folder_appears_and_goes_and_one_that_runs_code_is_never_listed(models
         SpeechRunner().setup("cpu", "mine")
     (folder / "config.json").write_text(config.replace("{", '{"auto_map": {"AutoModel": "evil.Evil"}, ', 1))
     assert not listed()
+    inner = '{"text_config": {"_attn_implementation_internal": "evil/kernel"}, '
+    (folder / "config.json").write_text(config.replace("{", inner, 1))
+    assert not listed()
     (folder / "config.json").write_text(config.replace('"VitsModel"', '"BartModel"'))
     assert not listed()
     (folder / "config.json").unlink()
     (folder / "model.safetensors").unlink()
     folder.rmdir()
+
+
+def test_a_vocoder_that_brings_code_is_not_loaded_wherever_it_lies(models_dir: Path) -> None:
+    inside, beside = models_dir / "speech" / "t5" / "vocoder", models_dir / "speech" / "speecht5_hifigan"
+    config = (inside / "config.json").read_text()
+    try:
+        (inside / "config.json").write_text('{"auto_map": {}}')
+        assert "t5" not in find_models()
+        inside.rename(beside)
+        with pytest.raises(ModelMissing, match="auto_map"):
+            SpeechRunner().setup("cpu", "t5")
+    finally:
+        beside.rename(inside)
+        (inside / "config.json").write_text(config)
 
 
 def test_a_speecht5_needs_its_vocoder(models_dir: Path) -> None:
@@ -128,6 +146,20 @@ def test_a_speecht5_needs_its_vocoder(models_dir: Path) -> None:
         runner.close()
     finally:
         (models_dir / "speech" / "speecht5_hifigan").rename(vocoder)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (torch.OutOfMemoryError("full"), OutOfMemory),
+        (torch.AcceleratorError("broken"), DeviceFault),
+        (RuntimeError("size mismatch"), ModelMissing),
+    ],
+    ids=repr,
+)
+def test_only_a_folder_that_does_not_load_is_a_missing_model(error: Exception, told: type[Exception]) -> None:
+    with pytest.raises(told), loading("m"):
+        raise error
 
 
 def test_a_missing_model_is_named(models_dir: Path) -> None:

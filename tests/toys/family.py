@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from shared.family import Family, FileField, FileInput, JobInput, ModelCard, Operation, Schema
+from shared.family import Family, FileField, FileInput, JobInput, ModelCard, ModelRef, Operation, Schema
 from shared.signatures import AUDIO_TYPES
 from workers.families import Registration
 
@@ -18,14 +18,15 @@ MAX_SOUND = 5_000_000  # bytes
 MAX_SECONDS = 60
 Failing = Literal[
     "", "input", "bug", "memory", "once", "tell",
-    "crash", "crash_once", "segfault", "exit", "hang", "hang_in_c", "hang_with_the_lock", "deaf",
+    "crash", "crash_once", "fault", "segfault", "exit", "hang", "hang_in_c", "hang_with_the_lock", "deaf",
 ]  # fmt: skip
 
 
 class ToyInput(JobInput):
     """`steps` of `step_seconds` each, then `files` of `size` bytes made from `seed`.
 
-    `marked` files begin with a line that names the job and the attempt; `until` is a file that is waited for.
+    `marked` files begin with a line that names the job and the attempt; `until` is a file that is waited for. With a
+    `model` it may fail only until it is mended: until the file `mended` is there.
     """
 
     steps: int = Field(0, ge=0, le=10_000)
@@ -38,6 +39,8 @@ class ToyInput(JobInput):
     until: str = ""
     allocate: int = Field(0, ge=0, le=4_000_000_000)
     fail: Failing = ""
+    mended: str = ""
+    model: Literal["", "toy", "brittle"] = ""
     preview: bool = False
 
 
@@ -80,6 +83,7 @@ TOY = Family(
             summary="Play",
             description="Counts steps.",
             examples={"nothing": {}},
+            models=lambda request: (ModelRef("model", request.model, "model"),) if request.model else (),
             reply_needs_files=False,
             accepted=lambda job_id, request: {"toy_id": job_id, "will_say": request.say},
         ),
@@ -108,7 +112,7 @@ TOY = Family(
             reply_needs_files=False,
         ),
     ),
-    discover=lambda: (ModelCard("model", "toy", "Toy"),),
+    discover=lambda: (ModelCard("model", "toy", "Toy"), ModelCard("model", "brittle", "Brittle toy")),
 )
 
 REGISTRATIONS = [Registration(TOY, "tests.toys.runner:ToyRunner")]

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from tests.toys.family import MAX_SECONDS, ListenInput, StampInput, ToyInput
 from workers.runtime.audio import read_audio
-from workers.runtime.runner import InputRejected, Job, OutOfMemory
+from workers.runtime.runner import DeviceFault, InputRejected, Job, OutOfMemory
 
 
 class ToyRunner:
@@ -34,7 +34,8 @@ class ToyRunner:
         self._seen.add(job.id)
         if request.fail == "tell":
             _tell(request.say)
-        _fail(request.fail, again)
+        if not (request.mended and Path(request.mended).exists()):
+            _fail(request.fail, again)
         ballast = bytearray(b"x") * request.allocate  # written to, hence really there
         while request.until and not Path(request.until).exists():
             time.sleep(0.02)
@@ -105,6 +106,8 @@ def _fail(kind: str, again: bool) -> None:
         raise OutOfMemory("The device has too little memory for this request.")
     if kind == "crash" or (kind == "crash_once" and not again):
         os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "fault":
+        raise DeviceFault("This toy's device broke down.")
     if kind == "segfault":
         ctypes.string_at(0)
     if kind == "exit":

@@ -36,8 +36,9 @@ from workers.avatar.pictures import (
 )
 from workers.avatar.spec import MODEL_VERSION, Avatar, Batch, Custom
 from workers.avatar.spec import StyleTransfer as StyleTransferInput
+from workers.runtime.devices import device_errors
 from workers.runtime.pictures import read_picture
-from workers.runtime.runner import DeviceFault, InputRejected, Job, ModelMissing, OutOfMemory
+from workers.runtime.runner import InputRejected, Job, ModelMissing
 
 TURNTABLE_FRAMES, TURNTABLE_SIDE = 36, 256
 STYLE_SIDE = 1024  # pixels of a style picture that are looked at
@@ -61,13 +62,14 @@ class AvatarRunner:
     """See `workers.runtime.runner.Runner`."""
 
     def setup(self, device: str, model: str) -> None:
-        """Load the named folder; raises ModelMissing."""
+        """Load the named folder; raises ModelMissing, OutOfMemory."""
         folder = find_models().get(model)
         if folder is None:
             raise ModelMissing(f"Model '{model}' is not on this worker's disk.")
         try:
-            self._generator = AetheristGenerator.from_pretrained(folder).to(device)
-            self._controller = StyleController(self._generator)
+            with device_errors():
+                self._generator = AetheristGenerator.from_pretrained(folder).to(device)
+                self._controller = StyleController(self._generator)
         except (OSError, ValueError, KeyError) as error:
             raise ModelMissing(f"Model '{model}' does not load: {error}") from error
         self._stylist = StyleTransfer(self._generator)
@@ -77,19 +79,13 @@ class AvatarRunner:
     def run(self, request: BaseModel, job: Job) -> dict[str, Any]:
         """Any of the family's operations."""
         began = time.monotonic()
-        with torch.no_grad():
-            try:
-                if isinstance(request, Batch):
-                    output: dict[str, Any] = {"items": self._run_batch(request, job)}
-                else:
-                    assert isinstance(request, Avatar | Custom | StyleTransferInput)
-                    steps = Steps(job, _steps(request))
-                    output = self._draw(request, job, steps, "")
-            except torch.OutOfMemoryError as error:
-                torch.cuda.empty_cache()
-                raise OutOfMemory("The device has too little memory for this request.") from error
-            except torch.AcceleratorError as error:
-                raise DeviceFault("The device failed.") from error
+        with torch.no_grad(), device_errors():
+            if isinstance(request, Batch):
+                output: dict[str, Any] = {"items": self._run_batch(request, job)}
+            else:
+                assert isinstance(request, Avatar | Custom | StyleTransferInput)
+                steps = Steps(job, _steps(request))
+                output = self._draw(request, job, steps, "")
         return output | {"generation_time": round(time.monotonic() - began, 4)}
 
     def status(self) -> dict[str, Any]:

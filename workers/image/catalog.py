@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from shared.family import ModelCard
-from shared.logging import get_logger
 from shared.settings import get_settings
-from workers.model_folders import describe
-
-log = get_logger(__name__)
+from workers.foreign_code import foreign_code
+from workers.model_folders import describe, json_object, tell_skipped
 
 HOUSE = Path(__file__).parent / "house" / "weights"
 HOUSE_MODEL, HOUSE_LORA = "house-shapes", "house-sketch"
 LORA_FILE = "pytorch_lora_weights.safetensors"
-LIBRARIES = {"diffusers", "transformers", "stable_diffusion"}  # a folder that names any other would run its own code
 NETWORKS = ("unet", "vae", "text_encoder")
 
 
@@ -54,16 +49,10 @@ def default_model() -> str:
 def read_model(name: str, path: Path) -> ModelFolder | None:
     """The folder if it can be served; else None, and the log says why."""
     if reason := _unusable(path):
-        _tell_skipped(str(path), reason)
+        tell_skipped(path, reason)
         return None
     plain = [file for file in (path / "unet").glob("*.safetensors") if ".fp16" not in file.suffixes]
-    return ModelFolder(name, path, None if plain else "fp16", _json_object(path / "atelier.json") or {})
-
-
-@lru_cache(maxsize=100)
-def _tell_skipped(folder: str, reason: str) -> None:
-    """Once a folder and reason: the disk is looked at every few seconds."""
-    log.warning("model folder skipped", folder=folder, reason=reason)
+    return ModelFolder(name, path, None if plain else "fp16", json_object(path / "atelier.json") or {})
 
 
 def find_adapters() -> dict[str, Path]:
@@ -113,25 +102,14 @@ def _adapter_cards() -> Iterator[ModelCard]:
 def _unusable(path: Path) -> str | None:
     if not (path / "model_index.json").is_file():
         return "no model_index.json"
-    parts = _json_object(path / "model_index.json")
+    parts = json_object(path / "model_index.json")
     if parts is None:
         return "model_index.json is not a JSON object"
     if parts.get("_class_name") != "StableDiffusionPipeline":
         return f"class {parts.get('_class_name')} is not StableDiffusionPipeline"
-    # [null, null] is a part that is left out; anything but the known libraries is refused, whatever its type.
-    named = [part[0] for part in parts.values() if isinstance(part, list) and part]
-    if foreign := [name for name in named if name is not None and str(name) not in LIBRARIES]:
-        return f"it names code of its own: {', '.join(map(str, foreign))}"
+    if problem := foreign_code(path):
+        return problem
     for network in NETWORKS:
         if not list((path / network).glob("*.safetensors")):
             return f"no safetensors in {network}/"
     return None
-
-
-def _json_object(path: Path) -> dict[str, Any] | None:
-    """The object in this file; None if there is none. One broken folder must not hide the others."""
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None

@@ -1,10 +1,8 @@
-"""Loads a Stable Diffusion folder, and turns torch's failures into the runtime's."""
+"""Loads a Stable Diffusion folder."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -13,7 +11,8 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from workers.image.catalog import ModelFolder
-from workers.runtime.runner import DeviceFault, ModelMissing, OutOfMemory
+from workers.runtime.devices import device_errors
+from workers.runtime.runner import ModelMissing
 
 for library in (diffusers_logging, transformers_logging):
     library.set_verbosity_error()  # their warnings quote prompts
@@ -52,15 +51,3 @@ def model_sha256(folder: ModelFolder) -> str:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()
-
-
-@contextmanager
-def device_errors() -> Iterator[None]:
-    """Out of memory can be tried again; a device-side fault ends the process."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
-        raise OutOfMemory("The device has too little memory for this request.") from error
-    except torch.AcceleratorError as error:
-        raise DeviceFault("The device failed.") from error

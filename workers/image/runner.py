@@ -13,10 +13,11 @@ from pydantic import BaseModel
 from workers.image.adapters import Adapters
 from workers.image.catalog import find_adapters, find_models
 from workers.image.denoising import denoise
-from workers.image.loading import device_errors, load_pipeline, model_sha256
+from workers.image.loading import load_pipeline, model_sha256
 from workers.image.picture import encode_png
 from workers.image.schedulers import make_scheduler, scheduler_name
 from workers.image.spec import BatchInput, GenerateInput
+from workers.runtime.devices import device_errors
 from workers.runtime.runner import InputRejected, Job, ModelMissing
 
 VERSIONS = {name: version(name) for name in ("torch", "diffusers", "transformers")}

@@ -5,19 +5,13 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from workers.foreign_code import Untrusted, objects, pipeline_parts, trusted_json
 from workers.models.faults import UnsafeModel
 from workers.models.selection import INDEX
 
-# Keys by which libraries were made to fetch and run a repository's own code, whatever their value is.
-FORBIDDEN = {
-    *("auto_map", "trust_remote_code", "custom_pipeline", "custom_pipelines", "_attn_implementation_internal"),
-    *("_experts_implementation_internal", "attn_implementation_internal"),
-}
-LIBRARIES = {"diffusers", "transformers", "stable_diffusion"}  # a pipeline's part from elsewhere is code of its own
 # What diffusers may be asked to make; a name that it does not know is looked for in the repository's code.
 CLASSES = frozenset(
     {
@@ -32,8 +26,6 @@ CLASSES = frozenset(
         "FlowMatchHeunDiscreteScheduler",
     }
 )
-MAX_JSON = 50_000_000  # bytes; tokenizers of large vocabularies have 30 MB
-MAX_DEPTH = 100
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
 DTYPES = {
     **{"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2},
@@ -56,15 +48,11 @@ def scan(path: Path, name: str) -> None:
 
 def scan_json(path: Path, name: str) -> Any:
     """What the file says; raises UnsafeModel for a key or class that leads to code, at any depth."""
-    if path.stat().st_size > MAX_JSON:
-        raise UnsafeModel(f"{name} is larger than {MAX_JSON} bytes.")
     try:
-        value = json.loads(path.read_bytes().decode())
-    except (ValueError, RecursionError):
-        raise UnsafeModel(f"{name} is not JSON.") from None
-    for found in _objects(value, name):
-        if forbidden := FORBIDDEN & found.keys():
-            raise UnsafeModel(f"{name} has the key {min(forbidden)}: it would run the repository's own code.")
+        value = trusted_json(path, name)
+    except Untrusted as error:
+        raise UnsafeModel(f"{error}.") from None
+    for found in objects(value, name):
         if "_class_name" in found:
             _check_class(found["_class_name"], name)
     return value
@@ -74,15 +62,10 @@ def components(index: Any) -> list[str]:
     """The folders that a model_index.json names; raises UnsafeModel for a part that is not a library's."""
     if not isinstance(index, dict) or "_class_name" not in index:
         raise UnsafeModel("model_index.json does not say which pipeline it is.")
-    folders = []
-    for part, made_of in index.items():
-        if part.startswith("_") or not isinstance(made_of, list):
-            continue
-        if len(made_of) != 2 or (made_of[0] is not None and made_of[0] not in LIBRARIES):
-            raise UnsafeModel(f"model_index.json makes {part} of code of its own.")
-        if made_of[0] is not None:
-            folders.append(part)
-    return folders
+    try:
+        return pipeline_parts(index)
+    except Untrusted as error:
+        raise UnsafeModel(f"{error}.") from None
 
 
 def scan_safetensors(path: Path, name: str) -> None:
@@ -120,19 +103,6 @@ def _scan_onnx(path: Path, name: str) -> None:
     with path.open("rb") as file:
         if file.read(1) != b"\x08":
             raise UnsafeModel(f"{name} is not an ONNX file.")
-
-
-def _objects(value: Any, name: str) -> Iterator[dict[str, Any]]:
-    """Every object in it, without recursion."""
-    waiting = [(value, 0)]
-    while waiting:
-        found, depth = waiting.pop()
-        if depth > MAX_DEPTH:
-            raise UnsafeModel(f"{name} is nested too deeply.")
-        if isinstance(found, dict):
-            yield found
-        inner = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
-        waiting += [(entry, depth + 1) for entry in inner if isinstance(entry, dict | list)]
 
 
 def _check_class(value: object, name: str) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,8 @@ from workers.predict.spec import PredictInput
 from workers.predict.suiting import Misfit, check
 from workers.predict.tasks import load_task
 from workers.predict.tasks.task import Prepared
-from workers.runtime.runner import DeviceFault, InputRejected, Job, JobStopped, ModelMissing, OutOfMemory, RunnerError
+from workers.runtime.devices import device_errors
+from workers.runtime.runner import InputRejected, Job, JobStopped, ModelMissing, RunnerError
 
 TOGETHER = 32  # inputs that are computed at once
 
@@ -59,7 +60,7 @@ class PredictRunner:
         if found is None:
             raise ModelMissing(f"Model '{model}' is not on this worker's disk.")
         self._model = found
-        with _device_errors():
+        with device_errors():
             self._task = load_task(found, device)
 
     def run(self, request: BaseModel, job: Job) -> dict[str, Any]:
@@ -90,7 +91,7 @@ class PredictRunner:
         for request, job in zip(requests, jobs, strict=True):
             assert isinstance(request, PredictInput)
             all_asked.append(Asked(request, job))
-        with torch.inference_mode(), _device_errors():
+        with torch.inference_mode(), device_errors():
             for asked in all_asked:
                 self._prepare(asked)
             while group := self._next_group(all_asked):
@@ -180,15 +181,3 @@ class PredictRunner:
                 "requests": requests,
             },
         }
-
-
-@contextmanager
-def _device_errors() -> Iterator[None]:
-    """Out of memory can be tried again; a device-side fault ends the process."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
-        raise OutOfMemory("The device has too little memory for this request.") from error
-    except torch.AcceleratorError as error:
-        raise DeviceFault("The device failed.") from error

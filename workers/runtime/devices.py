@@ -1,13 +1,20 @@
-"""Which device this worker computes on, how much of its memory is free, and how memory is given back to it."""
+"""Which device this worker computes on, its memory, how that is given back to it, and how it fails."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 import psutil
+
+from shared.breakers.devices import Place
+from workers.runtime.runner import DeviceFault, OutOfMemory
 
 
 def choose_device(wanted: str) -> str:
@@ -17,6 +24,12 @@ def choose_device(wanted: str) -> str:
     import torch
 
     return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def this_place(wanted: str) -> Place:
+    """This host and the device that its settings name, with what CUDA was told to show: without asking CUDA itself."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return Place(socket.gethostname(), wanted if shown is None else f"{wanted} of {shown}")
 
 
 def used_fraction(device: str) -> float:
@@ -47,6 +60,24 @@ def held_bytes(device: str) -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def forget_peak(device: str) -> None:
+    """What `peak_bytes` tells begins anew."""
+    if device.startswith("cuda"):
+        import torch
+
+        if torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_bytes(device: str) -> int | None:
+    """The most that this process's tensors took on a CUDA device since `forget_peak`; None elsewhere."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(device)) if torch.cuda.is_initialized() else 0
+    return None
+
+
 def give_back(device: str) -> None:
     """Return what is no longer used: allocators keep it otherwise, for this process only."""
     gc.collect()  # pipelines refer to themselves
@@ -56,6 +87,20 @@ def give_back(device: str) -> None:
         torch.cuda.empty_cache()
     elif (libc := _libc()) is not None:
         libc.malloc_trim(0)
+
+
+@contextmanager
+def device_errors() -> Iterator[None]:
+    """torch's failures as the runtime's: out of memory can be tried again; a device-side fault ends the process."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise OutOfMemory("The device has too little memory for this request.") from error
+    except torch.AcceleratorError as error:
+        raise DeviceFault("The device failed.") from error
 
 
 @lru_cache

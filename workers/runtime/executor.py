@@ -27,10 +27,13 @@ from workers.runtime.endings import Ending, Endings
 from workers.runtime.heartbeat import Heartbeat, Held
 from workers.runtime.intake import Intake, has_batches
 from workers.runtime.job_context import JobContext
+from workers.runtime.last_words import LastWords
 from workers.runtime.residency import Residency
 from workers.runtime.runner import DeviceFault, JobStopped, ModelMissing, RunnerError
 from workers.runtime.running import Output, Prepared, Running
+from workers.runtime.store_trust import StoreTrust
 from workers.runtime.uploading import forget, upload
+from workers.runtime.witness import Witness
 
 log = get_logger(__name__)
 Answer = TypeVar("Answer")
@@ -49,12 +52,14 @@ class Executor:
         residency: Residency,
         worker: str,
         on_residency: Callable[[dict[str, Any]], None],
+        words: LastWords | None = None,
     ) -> None:
         self._settings, self._engine, self._storage, self._events = settings, engine, storage, events
-        self._worker = worker
+        self._worker, self._store = worker, StoreTrust(storage)
         self._intake = Intake(settings, worker)
         self._running = Running(settings, storage, residency, on_residency)
-        self._endings = Endings(settings)
+        self._witness = Witness(residency.device, words)
+        self._endings = Endings(settings, self._witness)
         self._heartbeat = Heartbeat(settings, engine)
         self._heartbeat.start()
 
@@ -68,6 +73,8 @@ class Executor:
 
     def answer(self, family: str, job_id: UUID) -> int:
         """A doorbell rang: run that job if it is still there, then the family's next ones; how many were run."""
+        if not self._store.works():
+            return 0  # the bell rings again
         with self._claiming(family) as connection:
             current = self._intake.answer(connection, family, job_id)
         done = 0
@@ -86,6 +93,7 @@ class Executor:
         """One attempt, or those of a batch; the next claims, made by the transaction that ended the last of them."""
         # In one order everywhere: transactions that move several owners' jobs must not wait for each other crosswise.
         batch = [self._hold(claimed) for claimed in sorted(claims, key=lambda claimed: (claimed.owner, claimed.id))]
+        self._witness.begin()
         self._heartbeat.watch(batch)
         try:
             return self._run_one(batch[0]) if len(batch) == 1 else self._run_batch(batch)
@@ -110,6 +118,7 @@ class Executor:
                     try:
                         ready[held] = self._prepare(held, files)
                     except (JobStopped, Exception) as error:
+                        self._store.heard(error)
                         unfit.append(self._endings.broken_off(held, error))
             if not ready:
                 return self._conclude(unfit)
@@ -172,11 +181,12 @@ class Executor:
         try:
             return self._endings.published(held, *work())
         except (JobStopped, Exception) as error:
+            self._store.heard(error)
             return self._endings.broken_off(held, error)
 
     def _conclude(self, endings: list[Ending], *, go_on: bool = True) -> list[Claim]:
         """Write how these attempts end, each alone if Postgres refuses one of them; the next claims if we `go_on`."""
-        go_on = go_on and not any(ending.poisoned for ending in endings)
+        go_on = go_on and not any(ending.poisoned for ending in endings) and not self._store.is_doubted
         try:
             return self._write(endings, go_on)
         except Exception as error:

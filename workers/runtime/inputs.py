@@ -25,13 +25,19 @@ class InputLost(RunnerError):
     code = "storage_unavailable"
 
 
+class NoRoom(RunnerError):
+    """This machine's disk does not take the request's files; it may later, or another machine's may."""
+
+    code = "storage_unavailable"
+
+
 @contextmanager
 def fetched(
     storage: Storage, egress: Egress, claim: Claim, operation: Operation, request: BaseModel
 ) -> Iterator[dict[str, Path]]:
     """The request's files by field, verified. A file at an address is fetched into the storage first.
 
-    Raises InputLost if a file is missing or is not what was accepted, and what `keep_address` raises.
+    Raises InputLost if a file is missing or is not what was accepted, NoRoom, and what `keep_address` raises.
     """
     if not operation.files:
         yield {}
@@ -51,6 +57,8 @@ def fetched(
                 digest = _copy(storage, key, path)
             except StorageError as error:
                 raise InputLost(f"{field}, a file of the request, cannot be read from the storage.") from error
+            except OSError as error:
+                raise NoRoom(f"{field}, a file of the request, cannot be kept by the worker.") from error
             if expected.sha256 not in (None, digest):
                 raise InputLost(f"{field}, a file of the request, is not in the storage as it was accepted.")
             files[field] = path

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from shared.jobs.claims import Claim, claim, claim_companions, claim_next
 from shared.settings import Settings
 from workers.families import families
+from workers.runtime.devices import this_place
 
 # A worker goes on without a doorbell for at most this long in one Celery task, whose time limit has a margin of 60 s.
 CHAIN_SECONDS = 30.0
@@ -22,6 +23,7 @@ class Intake:
     def __init__(self, settings: Settings, worker: str) -> None:
         self._settings, self._worker = settings, worker
         self._lease = settings.lease_seconds
+        self._place = this_place(settings.device)
         self._go_on_until = 0.0
         self._parent = os.getppid()
         self.drain_until: float | None = None
@@ -33,14 +35,14 @@ class Intake:
     def answer(self, connection: Connection, family: str, job_id: UUID) -> list[Claim]:
         """A doorbell rang: that job if it is still there, else the family's next one, each with its companions."""
         self._go_on_until = time.monotonic() + CHAIN_SECONDS
-        first = claim(connection, job_id, self._worker, self._lease)
+        first = claim(connection, job_id, self._worker, self._lease, self._place)
         return self._with_companions(connection, first) or self.next(connection, family)
 
     def next(self, connection: Connection, family: str) -> list[Claim]:
         """The family's next job with its companions, if this process may go on."""
         if self.drain_until is not None or os.getppid() != self._parent or time.monotonic() > self._go_on_until:
             return []
-        return self._with_companions(connection, claim_next(connection, family, self._worker, self._lease))
+        return self._with_companions(connection, claim_next(connection, family, self._worker, self._lease, self._place))
 
     def _with_companions(self, connection: Connection, first: Claim | None) -> list[Claim]:
         if first is None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from shared.catalog.loading import LoadInput
 from shared.egress.client import Egress
+from shared.family import loaded_model
 from shared.jobs.claims import Claim
 from shared.logging import get_logger
 from shared.settings import Settings
@@ -52,9 +53,8 @@ class Running:
         operation = find_operation(job.operation)
         request = _validated(operation.input, job.claim.input)
         job.wants_preview = operation.wants_preview(request)
-        names = [ref.name for ref in operation.models(request) if ref.kind == "model"]
         registration = registrations()[job.claim.family]
-        residence = Residence(job.claim.family, names[0] if names else "default", registration.runner)
+        residence = Residence(job.claim.family, loaded_model(operation, request), registration.runner)
         job.inputs = files.enter_context(fetched(self._storage, self._egress, job.claim, operation, request))
         if job.inputs:
             keep(sum(path.stat().st_size for path in job.inputs.values()))

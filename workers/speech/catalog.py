@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 
 from shared.family import ModelCard
-from shared.logging import get_logger
 from shared.settings import get_settings
+from workers.foreign_code import foreign_code
 from workers.model_folders import describe as describe_folder
+from workers.model_folders import json_object, tell_skipped
 from workers.speech.architectures import ESPEAK, SPEAKING, served
 from workers.speech.describing import describe
-from workers.speech.model import SpeechModel, json_object
-
-log = get_logger(__name__)
+from workers.speech.model import SpeechModel
 
 HOUSE_VOICE, HOUSE_EAR = "house-voice", "house-ear"
 HOUSE_EAR_FOLDER = Path(__file__).parent / "house" / "weights" / "ear"
@@ -53,21 +51,15 @@ def read_model(name: str, path: Path) -> SpeechModel | None:
     known = served(architecture)
     if config is None or known is None:
         reason = "no config.json" if config is None else f"architecture {architecture or 'unnamed'} is not served"
-    elif "auto_map" in config:
-        reason = "it names code of its own"
+    elif problem := foreign_code(path):
+        reason = problem
     elif not list(path.glob("*.safetensors")):
         reason = "no safetensors"
     else:
         task, engine = known
         return SpeechModel(name, path, task, engine, config, json_object(path / "atelier.json") or {})
-    _tell_skipped(str(path), reason)
+    tell_skipped(path, reason)
     return None
-
-
-@lru_cache(maxsize=100)
-def _tell_skipped(folder: str, reason: str) -> None:
-    """Once a folder and reason: the disk is looked at every few seconds."""
-    log.warning("model folder skipped", folder=folder, reason=reason)
 
 
 def discover() -> tuple[ModelCard, ...]:

@@ -8,11 +8,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from workers.model_folders import json_object
 from workers.speech.architectures import SPEAKING
 from workers.speech.espeak_data import espeak_languages, espeak_voices
 from workers.speech.fitting import MAX_CHARACTERS
 from workers.speech.hearing.abilities import ear_details
-from workers.speech.model import SpeechModel, json_object
+from workers.speech.model import SpeechModel
 from workers.speech.moods import MOODS
 
 ESPEAK_RATE = 22_050  # Hz

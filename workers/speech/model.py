@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,3 @@ class SpeechModel:
         """Where its files are; only for models that have some."""
         assert self.path is not None
         return self.path
-
-
-def json_object(path: Path) -> dict[str, Any] | None:
-    """The object in this file; None if there is none. One broken folder must not hide the others."""
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None

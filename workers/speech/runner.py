@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from workers.runtime.devices import device_errors
 from workers.runtime.runner import InputRejected, Job, ModelMissing
 from workers.speech.architectures import HEARING, SPEAKING
 from workers.speech.catalog import find_models
@@ -27,7 +28,7 @@ class SpeechRunner:
     """See `workers.runtime.runner.Runner`."""
 
     def setup(self, device: str, model: str) -> None:
-        """Load the named model; raises ModelMissing."""
+        """Load the named model; raises ModelMissing, OutOfMemory."""
         found = find_models().get(model)
         if found is None:
             raise ModelMissing(f"Model '{model}' is not on this worker's disk.")
@@ -36,14 +37,15 @@ class SpeechRunner:
 
     def run(self, request: BaseModel, job: Job) -> dict[str, Any]:
         """`speech.synthesize` or `speech.transcribe`."""
-        if isinstance(request, Transcription):
-            if self._model.task != HEARING:
-                raise InputRejected(f"model: '{self._model.name}' speaks; it cannot hear.")
-            return transcribe(self._engine, self._model, self._device, request, job)
-        assert isinstance(request, SynthesizeInput)
-        if self._model.task != SPEAKING:
-            raise InputRejected(f"model: '{self._model.name}' hears; it cannot speak.")
-        return speak(self._engine, self._model, request, job)
+        with device_errors():
+            if isinstance(request, Transcription):
+                if self._model.task != HEARING:
+                    raise InputRejected(f"model: '{self._model.name}' speaks; it cannot hear.")
+                return transcribe(self._engine, self._model, self._device, request, job)
+            assert isinstance(request, SynthesizeInput)
+            if self._model.task != SPEAKING:
+                raise InputRejected(f"model: '{self._model.name}' hears; it cannot speak.")
+            return speak(self._engine, self._model, request, job)
 
     def status(self) -> dict[str, Any]:
         """What is loaded, as /models/status tells it."""

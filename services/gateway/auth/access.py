@@ -186,7 +186,7 @@ async def _redeemed(request: Request, ticket: str) -> str:
 PUBLIC, PROBE = Public(), Public(counted=False)
 READ_JOBS, WRITE_JOBS = Allow("jobs:read"), Allow("jobs:write")
 FOLLOW = AllowStream("jobs:read")
-READ_OPS = Allow("ops:read")
+READ_OPS, READ_LOGS = Allow("ops:read"), Allow("logs:read")
 MANAGE_WEBHOOKS = Allow("webhooks:manage")
 MANAGE_MODELS = Allow("models:manage")
 ANY_ACCOUNT, SIGNED_IN = Allow(), Allow(signed_in=True)

@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, Response
 from services.gateway.auth.access import PROBE, allowed
 from services.gateway.dependencies import State
 from services.gateway.health.service import PROFILES, check_servers, health
+from services.gateway.health.set_aside import families_without_workers
 from services.gateway.responses import json_answer, problems
 from services.gateway.version import API_VERSION, PLATFORM_VERSION
 from shared.errors import Unavailable
@@ -57,13 +58,16 @@ def health_router(families: dict[str, Family]) -> APIRouter:
 
     @router.get("/ready", responses={200: {"description": "Requests can be accepted.", **OBJECT}, **problems()})
     async def get_ready(state: State) -> Response:
-        """200 if jobs can be accepted and results read, else 503. Redis is not needed for that."""
+        """200 if jobs can be accepted and results read, else 503. Redis is not needed for that, and no worker either:
+        jobs of `families_without_workers`, whose devices are all in quarantine, are kept for them.
+        """
         checks = await check_servers(state)
         broken = [name for name in ("database", "storage") if not checks[name]["ok"]]
         if broken or state.draining:
             what = ", ".join(broken) or "this gateway is stopping"
             raise Unavailable(f"Not ready: {what}.", details={"checks": checks}, headers={"Retry-After": "2"})
-        return JSONResponse({"ready": True, "checks": checks})
+        without = families_without_workers(await state.fleet.workers())
+        return JSONResponse({"ready": True, "checks": checks, "families_without_workers": without})
 
     return router
 
@@ -87,6 +91,7 @@ ENDPOINTS = {
     "POST /models/manage": "Enable, disable, update, retry, optimize a model",
     "POST /models/{name}/load": "Load a model before it is needed",
     "POST /models/{name}/unload": "Give a model's memory back",
+    "POST /models/{name}/resume": "Use a paused model again",
     "GET /examples": "Example prompts",
     "GET /health": "Health",
     "GET /audio/health": "What can speak and hear",

@@ -11,6 +11,7 @@ from typing import Any
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
+from services.gateway.health.set_aside import NOTHING, set_aside
 from services.gateway.models.service import model_status
 from services.gateway.state import GatewayState
 from services.gateway.version import API_VERSION, PLATFORM_VERSION
@@ -27,13 +28,17 @@ NOTHING_LOADED = {"loaded": False, "lora_available": False, "device": None, "mod
 
 
 async def health(state: GatewayState) -> dict[str, Any]:
-    """The union of the reference APIs' health keys; `checks` tells what each server answered."""
+    """The union of the reference APIs' health keys; `checks` tells what each server answered.
+
+    It is degraded while all servers work and a model or a device is set aside.
+    """
     checks = await check_servers(state)
     models = await model_status(state) if checks["database"]["ok"] else dict(NOTHING_LOADED, workers=[])
+    aside = await set_aside(state) if checks["database"]["ok"] else NOTHING
     info = models["model_info"] or {}
     healthy = all(check["ok"] for check in checks.values())
     return {
-        "status": "healthy" if healthy else "unhealthy",
+        "status": ("degraded" if any(aside.values()) else "healthy") if healthy else "unhealthy",
         "healthy": healthy,
         "version": API_VERSION,
         "platform_version": PLATFORM_VERSION,
@@ -45,6 +50,7 @@ async def health(state: GatewayState) -> dict[str, Any]:
         | {"model_info": info or None},
         "workers": len(models["workers"]),
         "checks": checks,
+        **aside,
     }
 
 

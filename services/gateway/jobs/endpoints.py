@@ -5,15 +5,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from services.gateway.auth.access import FOLLOW, READ_JOBS, WRITE_JOBS, allowed
+from services.gateway.auth.access import FOLLOW, READ_JOBS, READ_LOGS, WRITE_JOBS, allowed
 from services.gateway.dependencies import Base, Before, Caller, Follower, JobId, Owner, State, unknown_job
 from services.gateway.jobs.events import status_events
-from services.gateway.jobs.schemas import JobPage, JobStatus, StreamTicket, links
+from services.gateway.jobs.schemas import JobAttempts, JobPage, JobStatus, JobWithAttempts, StreamTicket, links
 from services.gateway.jobs.schemas import State as JobStateName
 from services.gateway.jobs.status import describe, status_body
 from services.gateway.responses import json_answer, problems
 from shared.accounts.stream_tickets import SECONDS, TICKETS
 from shared.errors import JobFinished, JobLive
+from shared.jobs.records import as_owners_see
 
 router = APIRouter(tags=["jobs"])
 NAME = "^[a-z0-9_.]+$"
@@ -104,10 +105,27 @@ async def list_jobs(
     return json_answer({"jobs": shown, "next": str(page[-1].id) if more else None})
 
 
-@router.get("/jobs/{job_id}", response_model=JobStatus, responses=problems(404), dependencies=allowed(READ_JOBS))
-async def get_job(job_id: JobId, state: State, owner: Owner, base: Base) -> Response:
-    """The same as GET /status/{job_id}."""
-    return await get_status(job_id, state, owner, base)
+@router.get("/jobs/{job_id}", response_model=JobWithAttempts, responses=problems(404), dependencies=allowed(READ_JOBS))
+async def get_job(job_id: JobId, state: State, caller: Caller, base: Base) -> Response:
+    """The same as GET /status/{job_id}, and what became of each attempt that has ended."""
+    job = await state.jobs.get(job_id, caller.owner)
+    attempts = await state.jobs.attempts(job_id, caller.owner)  # afterwards: a job that has ended has all of them
+    if job is None or attempts is None:
+        raise unknown_job()
+    if READ_LOGS.scope not in caller.scopes:
+        attempts = [as_owners_see(attempt) for attempt in attempts]
+    return json_answer(await describe(state, job, base) | {"attempts": attempts})
+
+
+@router.get(
+    "/jobs/{job_id}/attempts", response_model=JobAttempts, responses=problems(404), dependencies=allowed(READ_LOGS)
+)
+async def get_attempts(job_id: JobId, state: State) -> Response:
+    """For admins: what became of each attempt of anybody's job, with worker, device and last log lines."""
+    attempts = await state.jobs.anybodys_attempts(job_id)
+    if attempts is None:
+        raise unknown_job()
+    return json_answer({"job_id": str(job_id), "attempts": attempts})
 
 
 @router.delete("/jobs/{job_id}", status_code=204, responses=problems(404, 409), dependencies=allowed(WRITE_JOBS))

@@ -3,6 +3,7 @@ an operation wants it so, that rest as texts of their own."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,11 +14,15 @@ from starlette.requests import Request
 
 from services.gateway.jobs.form_fields import read_text_fields, text_fields
 from services.gateway.json_reader import read_json
-from shared.errors import PayloadTooLarge, ValidationFailed
+from shared.errors import PayloadTooLarge, Unavailable, ValidationFailed
 from shared.family import MAX_REQUEST_BYTES, Operation
+from shared.logging import get_logger
 
 FORM = "multipart/form-data"
 MAX_TEXT = 1_000_000  # bytes of the JSON field
+FULL = {errno.ENOSPC, errno.EDQUOT}
+
+log = get_logger(__name__)
 
 
 def text_size(size: int) -> int:
@@ -83,7 +88,8 @@ class _Parser(WholeForm):
 async def read_form(request: Request, operation: Operation) -> AsyncIterator[dict[str, Any]]:
     """The input as an object, with an UploadFile or a text in each file's field; the uploads are closed afterwards.
 
-    Raises ValidationFailed that names the field, and PayloadTooLarge before more than the limits is held.
+    Raises ValidationFailed that names the field, PayloadTooLarge before more than the limits is held, and Unavailable
+    if this machine has no room for the files.
     """
     room = sum(text_size(rule.max_bytes) for rule in operation.files.values()) + MAX_TEXT
     limit = min(room, MAX_REQUEST_BYTES)
@@ -94,6 +100,11 @@ async def read_form(request: Request, operation: Operation) -> AsyncIterator[dic
         raise ValidationFailed(f"The form cannot be read: {error.message}", field="body") from None
     except UnicodeError:
         raise ValidationFailed("The form cannot be read: Its text is not UTF-8.", field="body") from None
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        log.error("no room for the files of a form", error=str(error))
+        raise Unavailable("There is no room for the files now.", headers={"Retry-After": "5"}) from error
     try:
         yield _read(data, operation)
     finally:

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.jobs.records import Outcome
+
 State = Literal["queued", "running", "completed", "failed", "cancelled", "expired"]
 
 
@@ -59,6 +61,52 @@ class JobStatus(BaseModel):
     result_url: str
     events_url: str
     cancel_url: str
+
+
+class Attempt(BaseModel):
+    """One execution of a job, which has ended."""
+
+    number: int = Field(description="The first is 1.")
+    started_at: datetime
+    ended_at: datetime
+    outcome: Outcome = Field(
+        description="Failed for good, queued again after an error, handed back by a worker that stops, lost with its "
+        "worker, stopped because the job was cancelled or its deadline passed."
+    )
+    error: JobError | None
+
+
+class AttemptInFull(Attempt):
+    """The same with what the platform knows of it; what nobody saw is null or left out."""
+
+    worker: str | None = Field(description="The worker's name, and the pid of the process that ran the job.")
+    device: str | None = Field(None, examples=["cuda:0"])
+    batch_size: int = Field(description="How many jobs ran as one; memory and lines are the whole process's.")
+    memory_bytes: int | None = Field(None, description="The most that the process held during the attempt.")
+    gpu_memory_bytes: int | None = Field(None, description="The most that its tensors took on the device.")
+    exit_code: int | None = Field(None, description="Of a process that died.")
+    signal: int | None = Field(None, description="The one that killed the process, such as 9 or 11.")
+    counted: bool | None = Field(None, description="Of a lost attempt: whether it counts as the job's crash.")
+    lines: list[str] = Field([], description="The last lines of the log, unless the attempt completed; at most 50.")
+
+
+class JobWithAttempts(JobStatus):
+    """The status of a job, and what became of each of its attempts."""
+
+    model_config = ConfigDict(title="JobWithAttempts")
+
+    attempts: list[AttemptInFull | Attempt] = Field(
+        description="Those that have ended, in order; in full for who may read logs (scope `logs:read`)."
+    )
+
+
+class JobAttempts(BaseModel):
+    """What became of each attempt of a job."""
+
+    model_config = ConfigDict(title="JobAttempts")
+
+    job_id: str
+    attempts: list[AttemptInFull]
 
 
 class StreamTicket(BaseModel):

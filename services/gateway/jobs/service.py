@@ -24,8 +24,8 @@ from services.gateway.limits.counting import count_submission
 from services.gateway.limits.tiers import quotas_of
 from services.gateway.state import GatewayState
 from shared.accounts.credentials import Principal
-from shared.errors import AtelierError, ValidationFailed
-from shared.family import Family, Operation
+from shared.errors import AtelierError, ModelPaused, ValidationFailed
+from shared.family import Family, Operation, loaded_model
 from shared.jobs.submissions import Receipt, Submission, encode_input
 from shared.logging import get_logger
 from shared.webhooks.registry import JobTarget
@@ -64,8 +64,10 @@ async def submit(
         submission = _submission(request, state, submitter, family, operation, parsed, body, webhook)
         answering = Answering(state, operation, parsed, base, owner, wait, submission.deadline)
         try:
+            await state.breakers.require(family.name, submission.model)
             await files.find_stored(operation, state.stored, owner)
-        except ValidationFailed:  # a retry is answered although the upload, or the job that made the file, is gone
+        except (ModelPaused, ValidationFailed):
+            # A retry is answered although its model is paused by now, or the upload or job that a file is from is gone.
             if receipt := await state.submitter.earlier(submission):
                 return await answering.replay(receipt)
             raise
@@ -92,6 +94,7 @@ async def submit_as(
     parsed = operation.resolve(_validated(operation, body))
     await state.catalog.require(family.name, operation, operation.models(parsed))
     submission = _submission(request, state, submitter, family, operation, parsed, body, None)
+    await state.breakers.require(family.name, submission.model)
     answering = Answering(state, operation, parsed, base, submitter.owner, wait, submission.deadline)
     return await _accept(answering, submission, RequestFiles())
 
@@ -193,6 +196,7 @@ def _submission(
         priority=priority,
         input=_encoded(parsed),
         deadline=_seconds_left(operation, parsed, state.settings.deadline_seconds),
+        model=loaded_model(operation, parsed),
         batch_key=_batch_key(operation, parsed),
         quotas=quotas_of(submitter, state.settings),
         key=key,

@@ -29,6 +29,11 @@ class Counters:
         self.accepted = Counter("atelier_jobs_accepted", "Jobs committed", ["operation"], registry=self._own)
         self.replayed = Counter("atelier_jobs_replayed", "Submits that were replays", registry=self._own)
         self.result_bytes = Counter("atelier_result_bytes", "Bytes of results sent", registry=self._own)
+        self.damaged_results = Counter(
+            "atelier_results_damaged",
+            "Downloads that ended at a stored file that is not what its job made",
+            registry=self._own,
+        )
         self.waiting = Gauge(
             "atelier_waiting_requests",
             "Requests and streams that wait",

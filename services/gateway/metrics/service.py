@@ -16,7 +16,7 @@ LIVE = "SELECT family, state, n FROM jobs_live()"
 OLDEST = "SELECT oldest_queued_seconds()"
 WEBHOOKS = "SELECT pending, late FROM deliveries_due()"
 
-COUNTED = ("jobs_accepted", "jobs_replayed", "http_requests", "result_bytes")
+COUNTED = ("jobs_accepted", "jobs_replayed", "http_requests", "result_bytes", "results_damaged")
 
 
 async def metrics_json(state: GatewayState) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def _offer(seen: Overview, model: AvailableModel) -> dict[str, Any]:
     told = {key: value for key, value in asdict(model).items() if key not in ("repository", "max_text", "recommended")}
     return {
         **told,
-        "state": ("disabled" if here.disabled else "ready") if here else gone,
+        "state": seen.state(here) if here else gone,
         "model_id": model.repository,
         "size_mb": _megabytes(model.size_bytes),
         "tts_features": {"max_text": model.max_text} if model.task == TEXT_TO_SPEECH else None,
@@ -135,7 +135,7 @@ def _managed(seen: Overview, name: str, model: ModelView) -> dict[str, Any]:
     return {
         "name": name,
         "family": model.family,
-        "state": "disabled" if model.disabled else "ready",
+        "state": seen.state(model),
         "loaded": bool(holders),
         "device": holders[0]["device"] if holders else None,
         "is_tts": model.task == TEXT_TO_SPEECH,

@@ -14,7 +14,7 @@ from services.gateway.jobs.schemas import Accepted
 from services.gateway.jobs.service import submit_as
 from services.gateway.models.named import InFamily, Name, OfKind
 from services.gateway.models.overview import FAILED, pick
-from services.gateway.models.schemas import Managed, Unloaded
+from services.gateway.models.schemas import Managed, Resumed, Unloaded
 from services.gateway.models.unloading import unload
 from services.gateway.responses import json_answer, problems
 from services.gateway.state import GatewayState
@@ -101,6 +101,31 @@ async def unload_model(name: Name, state: State, family: InFamily = None) -> Res
     model = pick(await state.catalog.models_now(), name, family, "model", _unknown(name))
     body = await unload(state, model)
     return json_answer(body, 200 if body["success"] else 202)
+
+
+@router.post(
+    "/models/{name}/resume",
+    response_model=Resumed,
+    responses=problems(404, 409),
+    dependencies=allowed(MANAGE_MODELS),
+)
+async def resume_model(name: Name, state: State, family: InFamily = None) -> Response:
+    """Let a paused model be used again at once. What crashed before counts no more; new crashes pause it again."""
+    paused = [breaker for breaker in (await state.breakers.open_now()).values() if breaker.model == name]
+    if not any(breaker.family == (family or breaker.family) for breaker in paused):
+        model = pick(await state.catalog.models_now(), name, family, "model", _unknown(name))
+        return json_answer(_resumed(model.family, name, was_paused=False))
+    families = [breaker.family for breaker in paused if breaker.family == (family or breaker.family)]
+    if len(families) > 1:
+        raise Conflict(f"Several families pause a model {name}; say which with `family`.", details={"family": families})
+    closed = await state.breakers.queries.close(families[0], name)
+    await state.breakers.open_now()
+    return json_answer(_resumed(families[0], name, was_paused=closed))
+
+
+def _resumed(family: str, name: str, *, was_paused: bool) -> dict[str, Any]:
+    message = f"{name} is used again." if was_paused else f"{name} was not paused."
+    return {"success": True, "message": message, "model_name": name, "family": family, "was_paused": was_paused}
 
 
 async def _fetch(

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from services.gateway.breakers import PausedModels, described
 from services.gateway.state import GatewayState
+from shared.breakers.queries import OpenBreaker
 from shared.catalog.queries import FetchView, ModelView
 from shared.errors import AtelierError, Conflict
 from shared.fleet.queries import WorkerView
@@ -24,6 +26,7 @@ class Overview:
     models: Sequence[ModelView]
     fetches: Mapping[str, FetchView]
     workers: Sequence[WorkerView]
+    paused: PausedModels
 
     def of_kind(self, kind: str) -> dict[str, ModelView]:
         """Models or adapters by what an answer calls them: the name; the family as well where two share one."""
@@ -47,6 +50,14 @@ class Overview:
         """The live workers that have it in memory, with what they measured."""
         return self._holders.get((model.family, model.name), []) if model.kind == "model" else []
 
+    def breaker(self, model: ModelView) -> OpenBreaker | None:
+        """Why the model is paused, if it is."""
+        return self.paused.get((model.family, model.name)) if model.kind == "model" else None
+
+    def state(self, model: ModelView) -> str:
+        """An operator's word goes before what crashes say."""
+        return "disabled" if model.disabled else "paused" if self.breaker(model) else "ready"
+
     def missing(self) -> Iterator[dict[str, Any]]:
         """What is being fetched, and what could not be: models that are not here."""
         here = {model.name for model in self.models}
@@ -63,7 +74,8 @@ class Overview:
         """Everything about a model that is here."""
         return {
             **{name: getattr(model, name) for name in ("name", "family", "kind", "title", "task")},
-            "state": "disabled" if model.disabled else "ready",
+            "state": self.state(model),
+            "breaker": described(breaker) if (breaker := self.breaker(model)) else None,
             **{name: getattr(model, name) for name in ("source", "repository", "revision", "licence", "files")},
             **{name: getattr(model, name) for name in ("size_bytes", "parameters", "dtype", "memory_bytes")},
             "settings": dict(model.settings),
@@ -83,7 +95,8 @@ def fetch_state(fetch: FetchView | None) -> str | None:
 async def overview(state: GatewayState) -> Overview:
     """As it is now."""
     models = await state.catalog.models_now()
-    return Overview(models, await state.catalog.queries.fetches(), await state.fleet.workers())
+    fetches, workers = await state.catalog.queries.fetches(), await state.fleet.workers()
+    return Overview(models, fetches, workers, await state.breakers.open_now())
 
 
 def pick(

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-State = Literal["available", "downloading", "ready", "failed", "disabled"]
+State = Literal["available", "downloading", "ready", "failed", "disabled", "paused"]
 STATE = (
-    "ready: it can be asked for; disabled: an operator does not want that; downloading: a job fetches it; failed: the "
-    "last such job did; available: it can be downloaded."
+    "ready: it can be asked for; disabled: an operator does not want that; paused: too many jobs crashed it lately, "
+    "`breaker` has more; downloading: a job fetches it; failed: the last such job did; available: it can be downloaded."
 )
 TASK = "As the Hugging Face hub calls it."
 
@@ -43,6 +43,16 @@ class CatalogFile(BaseModel):
     sha256: str | None = Field(description="In hex; null until a worker has computed it.")
 
 
+class Resumed(Answer):
+    """A model whose breaker an operator closed."""
+
+    success: bool
+    message: str
+    model_name: str
+    family: str
+    was_paused: bool
+
+
 class ModelHolder(BaseModel):
     """A worker that has the model in memory, with what it measured since its process began."""
 
@@ -58,6 +68,17 @@ class ModelHolder(BaseModel):
     last_used_at: datetime | None
 
 
+class ModelBreaker(BaseModel):
+    """A model that too many different jobs crashed lately. Until the pause is over nothing is taken for it."""
+
+    state: Literal["paused", "half_open"] = Field(description="half_open: one job tries whether it works again.")
+    reason: str = Field(description="The error code of the last of those jobs.")
+    crashed_jobs: int = Field(description="So many different jobs opened the breaker.")
+    openings: int = Field(description="More than one if jobs that tried the model crashed as well.")
+    opened_at: datetime
+    paused_until: datetime
+
+
 class CatalogModel(Answer):
     """A model or adapter that workers found on their disks."""
 
@@ -67,6 +88,7 @@ class CatalogModel(Answer):
     title: str
     task: str | None = Field(description=TASK)
     state: State = Field(description=STATE)
+    breaker: ModelBreaker | None = Field(description="Why and how long it is paused; null if it is not.")
     source: str = Field(description="house, folder, huggingface, url or import.")
     repository: str | None
     revision: str | None = Field(description="The commit of the repository.")

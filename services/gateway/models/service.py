@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from services.gateway.models.overview import Overview
 from services.gateway.state import GatewayState
 from shared.fleet.queries import WorkerView
 
@@ -19,6 +20,7 @@ def resident(workers: list[WorkerView]) -> Iterator[dict[str, Any]]:
 async def model_status(state: GatewayState) -> dict[str, Any]:
     """001's `loaded`, `lora_available`, `device`, `model_info`; then the catalog and the workers."""
     workers, catalog = await state.fleet.workers(), await state.catalog.models()
+    seen = Overview(catalog, {}, workers, await state.breakers.open_now())
     loaded = [model for model in resident(workers) if "model_info" in model]
     newest = loaded[-1] if loaded else {}
     return {
@@ -29,7 +31,7 @@ async def model_status(state: GatewayState) -> dict[str, Any]:
         "models": [
             {
                 **{"family": m.family, "kind": m.kind, "name": m.name, "title": m.title, "task": m.task},
-                **{"state": "disabled" if m.disabled else "ready", "memory_bytes": m.memory_bytes},
+                **{"state": seen.state(m), "memory_bytes": m.memory_bytes},
                 **m.details,
             }
             for m in catalog

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
 
+from shared.storage.checked import read_checked
 from shared.storage.interface import Storage
 
 MAX32 = 0xFFFFFFFF
@@ -46,6 +47,7 @@ class _Segment:
     end: int
     content: bytes | None
     key: str | None
+    crc32: int
 
 
 class Archive:
@@ -67,7 +69,7 @@ class Archive:
         self.etag = f'"{identity.hexdigest()[:32]}"'
 
     def read(self, storage: Storage, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The bytes [start, end), in the chunks that storage gives."""
+        """The bytes [start, end), in the chunks that storage gives; ObjectDamaged comes before a wrong member's end."""
         end = self.size if end is None else min(end, self.size)
         index = max(0, bisect.bisect_right(self._starts, start) - 1)
         while start < end:
@@ -76,16 +78,19 @@ class Archive:
             if segment.content is not None:
                 yield segment.content[low:high]
             elif segment.key is not None:
-                yield from storage.read(segment.key, low, high)
+                size = segment.end - segment.start
+                yield from read_checked(storage, segment.key, size, segment.crc32, low, high)
             start, index = min(end, segment.end), index + 1
 
     def _append(self, content: bytes) -> None:
-        self._segments.append(_Segment(self.size, self.size + len(content), content, None))
+        self._segments.append(_Segment(self.size, self.size + len(content), content, None, 0))
         self.size += len(content)
 
     def _append_member(self, member: Member) -> None:
         if member.size:
-            self._segments.append(_Segment(self.size, self.size + member.size, member.content, member.key))
+            self._segments.append(
+                _Segment(self.size, self.size + member.size, member.content, member.key, member.crc32)
+            )
             self.size += member.size
 
 

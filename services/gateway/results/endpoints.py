@@ -29,7 +29,7 @@ RANGES: dict[int | str, dict[str, Any]] = {
             "content": {"application/zip": BINARY, "application/json": {"schema": {"type": "object"}}},
         },
         **RANGES,
-        **problems(404, 409, 410),
+        **problems(404, 409, 410, 500),
     },
 )
 @router.head("/results/{job_id}", include_in_schema=False)
@@ -46,7 +46,7 @@ async def get_result(job_id: JobId, request: Request, state: State, owner: Owner
     "/results/{job_id}/files/{name:path}",
     methods=["GET"],
     response_class=Response,
-    responses={200: {"description": "The file.", "content": {"*/*": BINARY}}, **RANGES, **problems(404, 409, 410)},
+    responses={200: {"description": "The file.", "content": {"*/*": BINARY}}, **RANGES, **problems(404, 409, 410, 500)},
 )
 @router.head("/results/{job_id}/files/{name:path}", include_in_schema=False)
 async def get_file(

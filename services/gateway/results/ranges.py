@@ -12,6 +12,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from shared.errors import AtelierError
+
 RANGE = re.compile(r"bytes\s*=\s*(\d{0,19})-(\d{0,19})")
 
 
@@ -69,7 +71,10 @@ def ranged_response(
     filename: str,
     read: Callable[[int, int], Iterator[bytes]],
 ) -> Response:
-    """200, 206, 304 or 416 with exact lengths; `read(start, end)` is opened only when bytes are sent."""
+    """200, 206, 304 or 416 with exact lengths; `read(start, end)` is opened only when bytes are sent.
+
+    An AtelierError of `read` is the answer if it comes before the first byte, and breaks the answer off after it.
+    """
     common = {
         "Accept-Ranges": "bytes",
         "ETag": etag,
@@ -101,11 +106,16 @@ class ChunkResponse(Response):
         self.init_headers(headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         chunks = self._chunks()
         try:
-            while chunk := await run_in_threadpool(next, chunks, b""):
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            chunk = await run_in_threadpool(next, chunks, b"")
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            try:
+                while chunk:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    chunk = await run_in_threadpool(next, chunks, b"")
+            except AtelierError:  # told in the log already; the server closes a connection whose answer has no end
+                return
         finally:
             await run_in_threadpool(getattr(chunks, "close", lambda: None))
         await send({"type": "http.response.body", "body": b""})

@@ -18,11 +18,13 @@ from services.gateway.dependencies import unknown_job
 from services.gateway.jobs.file_texts import STORED
 from services.gateway.results.archive import Archive, Member
 from services.gateway.results.ranges import ranged_response
+from services.gateway.results.sending import sent
 from services.gateway.state import GatewayState
 from shared.egress.urls import without_query
 from shared.errors import AtelierError, Gone, JobFailed, JobNotFinished, NotFound
 from shared.family import CompletedJob, FileInput, Operation
 from shared.jobs.queries import ResultView
+from shared.storage.checked import read_checked
 from workers.families import find_operation
 
 
@@ -78,7 +80,14 @@ def _seconds(result: ResultView) -> float:
 
 
 def _read_files(state: GatewayState, result: ResultView) -> dict[str, bytes]:
-    return {entry["name"]: b"".join(state.storage.read(entry["key"])) for entry in result.manifest}
+    return {entry["name"]: b"".join(_read(state, result, entry)) for entry in result.manifest}
+
+
+def _read(
+    state: GatewayState, result: ResultView, entry: dict[str, Any], start: int = 0, end: int | None = None
+) -> Iterator[bytes]:
+    chunks = read_checked(state.storage, entry["key"], entry["size"], entry["crc32"], start, end)
+    return sent(state, result.job.id, chunks)
 
 
 async def archive_response(state: GatewayState, job_id: UUID, owner: str, method: str, headers: Headers) -> Response:
@@ -92,7 +101,7 @@ async def archive_response(state: GatewayState, job_id: UUID, owner: str, method
         size=archive.size,
         media_type="application/zip",
         filename=f"{job_id}.zip",
-        read=lambda start, end: _counted(state, archive.read(state.storage, start, end)),
+        read=lambda start, end: sent(state, job_id, archive.read(state.storage, start, end)),
     )
 
 
@@ -111,14 +120,8 @@ async def file_response(
         size=entry["size"],
         media_type=entry["media_type"],
         filename=name.rsplit("/", 1)[-1],
-        read=lambda start, end: _counted(state, state.storage.read(entry["key"], start, end)),
+        read=lambda start, end: _read(state, result, entry, start, end),
     )
-
-
-def _counted(state: GatewayState, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    for chunk in chunks:
-        state.counters.result_bytes.inc(len(chunk))
-        yield chunk
 
 
 def _members(result: ResultView) -> list[Member]:

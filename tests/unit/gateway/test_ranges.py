@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.gateway.results.ranges import Part, Unsatisfiable, ranged_response, requested_part
+from shared.errors import Unavailable
 
 ETAG, SIZE = '"e"', 100
 BODY = bytes(range(100))
@@ -115,3 +116,28 @@ def test_head_304_and_416_send_no_body_and_read_nothing() -> None:
     beyond = ask("GET", {"range": "bytes=100-"}, reader)
     assert (beyond.status_code, beyond.headers["content-range"]) == (416, "bytes */100")
     assert reader.closed == 0
+
+
+class Failing(Reader):
+    """Gives so many chunks before it can go on no more."""
+
+    def __init__(self, chunks: int) -> None:
+        self.chunks = chunks
+
+    def __call__(self, start: int, end: int) -> Iterator[bytes]:
+        for number, chunk in enumerate(super().__call__(start, end)):
+            if number == self.chunks:
+                raise Unavailable("The storage cannot be read now.")
+            yield chunk
+
+
+def test_a_fault_before_the_first_byte_is_an_error_of_its_own() -> None:
+    with pytest.raises(Unavailable):  # which the gateway's handler tells
+        ask("GET", {}, Failing(0))
+
+
+def test_a_fault_in_the_middle_leaves_the_answer_without_an_end() -> None:
+    reader = Failing(3)
+    with pytest.raises(AssertionError):  # httpx's, because the application returned before the answer was complete
+        ask("GET", {}, reader)
+    assert reader.closed == 1

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workers.speech.model import SpeechModel, json_object
+from workers.model_folders import json_object
+from workers.speech.model import SpeechModel
 
 WHISPER = "WhisperForConditionalGeneration"
 SPELLING = "ForCTC"  # how the names of such architectures end

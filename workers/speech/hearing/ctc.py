@@ -17,9 +17,9 @@ from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 from workers.runtime.runner import Job
 from workers.speech.hearing.abilities import ear_details
 from workers.speech.hearing.heard import Heard, Samples, Segment, Word, mean_probability
-from workers.speech.hearing.loading import dtype_for, load
 from workers.speech.hearing.samples import is_silent
 from workers.speech.hearing.steps import Steps
+from workers.speech.loading import dtype_for, load_network, load_part, loading
 from workers.speech.model import SpeechModel
 from workers.speech.transcription_schema import Transcription
 
@@ -42,9 +42,10 @@ class SpellingEar:
     """See `workers.speech.hearing.heard.Ear`."""
 
     def __init__(self, model: SpeechModel, device: str) -> None:
-        self._extract = load(AutoFeatureExtractor, model)
-        self._tokenizer = load(AutoTokenizer, model)
-        self._network = load(AutoModelForCTC, model, dtype=dtype_for(device)).to(device).eval()
+        with loading(model.name):
+            self._extract = load_part(AutoFeatureExtractor, model.folder)
+            self._tokenizer = load_part(AutoTokenizer, model.folder)
+            self._network = load_network(AutoModelForCTC, model.folder, device, dtype=dtype_for(device))
         self._device = device
         self._blank: int = self._network.config.pad_token_id
         self._between: str = getattr(self._tokenizer, "word_delimiter_token", None) or SPACE

@@ -10,9 +10,9 @@ from transformers import AutoFeatureExtractor, AutoModelForSpeechSeq2Seq, AutoTo
 from workers.runtime.runner import Job
 from workers.speech.hearing.abilities import ear_details
 from workers.speech.hearing.heard import Heard, Samples, Segment, mean_probability
-from workers.speech.hearing.loading import dtype_for, load
 from workers.speech.hearing.samples import Window, windows
 from workers.speech.hearing.steps import Steps
+from workers.speech.loading import dtype_for, load_network, load_part, loading
 from workers.speech.model import SpeechModel
 from workers.speech.transcription_schema import Transcription
 
@@ -25,9 +25,10 @@ class WritingEar:
     """See `workers.speech.hearing.heard.Ear`."""
 
     def __init__(self, model: SpeechModel, device: str) -> None:
-        self._extract = load(AutoFeatureExtractor, model)
-        self._tokenizer = load(AutoTokenizer, model)
-        self._network = load(AutoModelForSpeechSeq2Seq, model, dtype=dtype_for(device)).to(device).eval()
+        with loading(model.name):
+            self._extract = load_part(AutoFeatureExtractor, model.folder)
+            self._tokenizer = load_part(AutoTokenizer, model.folder)
+            self._network = load_network(AutoModelForSpeechSeq2Seq, model.folder, device, dtype=dtype_for(device))
         self._device, config = device, self._network.config
         self._positions: int = getattr(config, "max_target_positions", None) or config.max_position_embeddings
         self.rate: int = self._extract.sampling_rate

@@ -17,12 +17,12 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from workers.runtime.runner import Job
 from workers.speech.hearing.abilities import ear_details
 from workers.speech.hearing.heard import Heard, Samples, Segment, Word, mean_probability
-from workers.speech.hearing.loading import dtype_for, load
 from workers.speech.hearing.samples import is_silent, windows
 from workers.speech.hearing.stamps import Span, split
 from workers.speech.hearing.steps import Steps
 from workers.speech.hearing.whisper_decoder import Decoded, Decoder, Manner
 from workers.speech.hearing.word_times import WordTimes
+from workers.speech.loading import dtype_for, load_network, load_part, loading
 from workers.speech.model import SpeechModel
 from workers.speech.transcription_schema import AUTO, Transcription
 
@@ -40,8 +40,9 @@ class WhisperEar:
     """See `workers.speech.hearing.heard.Ear`."""
 
     def __init__(self, model: SpeechModel, device: str) -> None:
-        processor = load(WhisperProcessor, model)
-        self._network = load(WhisperForConditionalGeneration, model, dtype=dtype_for(device)).to(device).eval()
+        with loading(model.name):
+            processor = load_part(WhisperProcessor, model.folder)
+            self._network = load_network(WhisperForConditionalGeneration, model.folder, device, dtype=dtype_for(device))
         self._encoder, config = self._network.model.encoder, self._network.config
         self._extract, self._device = processor.feature_extractor, device
         self._decoder = Decoder(self._network, processor.tokenizer)

@@ -8,8 +8,8 @@ import torch
 from transformers import BarkModel, BarkProcessor
 
 from workers.runtime.runner import InputRejected
+from workers.speech.loading import load_network, load_part, loading
 from workers.speech.model import SpeechModel
-from workers.speech.voices.loading import computing, load, load_text, loading
 from workers.speech.voices.voice import Manner, Spoken, Voice
 
 NO_VOICE = "none"
@@ -22,8 +22,8 @@ class BarkVoice(Voice):
 
     def __init__(self, model: SpeechModel, device: str) -> None:
         with loading(model.name):
-            self._processor = load_text(BarkProcessor, model.folder)
-            self._network = load(BarkModel, model.folder, device)
+            self._processor = load_part(BarkProcessor, model.folder)
+            self._network = load_network(BarkModel, model.folder, device)
         self.rate = int(self._network.generation_config.sample_rate)
         self._presets = sorted((self._processor.speaker_embeddings or {}).keys() - {"repo_or_path"})
         self.voice = str(model.card.get("default_voice") or next(iter(self._of("en") or self._presets), NO_VOICE))
@@ -47,7 +47,7 @@ class BarkVoice(Voice):
     def say(self, text: str, manner: Manner) -> Spoken:
         """See the base; without a preset the seed draws a voice, another one for every sentence."""
         preset = manner.voice if manner.voice != NO_VOICE else None
-        with computing():
+        with torch.inference_mode():
             inputs = self._processor(text, voice_preset=preset).to(self._device)
             spoken = self._network.generate(**inputs)
         return Spoken(spoken.float().cpu().numpy().reshape(-1))

@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from transformers import SpeechT5ForTextToSpeech, SpeechT5HifiGan, SpeechT5Tokenizer
 
+from workers.foreign_code import foreign_code
 from workers.runtime.runner import InputRejected, ModelMissing
 from workers.speech.describing import NEUTRAL_VOICE, find_vocoder
+from workers.speech.loading import load_network, load_part, loading
 from workers.speech.model import SpeechModel
 from workers.speech.speakers import NotASpeaker, load_speaker
 from workers.speech.spec import SPEAKER
-from workers.speech.voices.loading import computing, load, load_text, loading
 from workers.speech.voices.voice import Manner, Samples, Spoken, Voice
 
 
@@ -24,10 +25,12 @@ class SpeechT5Voice(Voice):
         vocoder = find_vocoder(model)
         if vocoder is None:
             raise ModelMissing(f"Model '{model.name}' has no vocoder: put a HiFi-GAN into its folder vocoder/.")
+        if problem := foreign_code(vocoder):  # it may lie beside the folder that the catalog has looked at
+            raise ModelMissing(f"Model '{model.name}' has a vocoder that is not to be trusted: {problem}.")
         with loading(model.name):
-            self._tokenizer = load_text(SpeechT5Tokenizer, model.folder)
-            self._network = load(SpeechT5ForTextToSpeech, model.folder, device)
-            self._vocoder = load(SpeechT5HifiGan, vocoder, device)
+            self._tokenizer = load_part(SpeechT5Tokenizer, model.folder)
+            self._network = load_network(SpeechT5ForTextToSpeech, model.folder, device)
+            self._vocoder = load_network(SpeechT5HifiGan, vocoder, device)
         self.rate = int(self._vocoder.config.sampling_rate)
         self._folder, self._device = model.folder, device
         names = sorted(path.stem for path in model.folder.glob("voices/*.safetensors"))
@@ -41,7 +44,7 @@ class SpeechT5Voice(Voice):
     def say(self, text: str, manner: Manner) -> Spoken:
         """See the base; raises InputRejected."""
         speaker = torch.from_numpy(self._speaker(manner)).unsqueeze(0)
-        with computing():
+        with torch.inference_mode():
             tokens = self._tokenizer(text, return_tensors="pt").input_ids
             spoken = self._network.generate_speech(
                 tokens.to(self._device), speaker.to(self._device), vocoder=self._vocoder

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, VitsModel
 
+from workers.speech.loading import load_network, load_part, loading
 from workers.speech.model import SpeechModel
-from workers.speech.voices.loading import computing, load, load_text, loading
 from workers.speech.voices.voice import Manner, Spoken, Voice
 
 
@@ -19,8 +19,8 @@ class VitsVoice(Voice):
 
     def __init__(self, model: SpeechModel, device: str) -> None:
         with loading(model.name):
-            self._tokenizer = load_text(AutoTokenizer, model.folder)
-            self._network = load(VitsModel, model.folder, device)
+            self._tokenizer = load_part(AutoTokenizer, model.folder)
+            self._network = load_network(VitsModel, model.folder, device)
         self.rate = int(self._network.config.sampling_rate)
         self.voice = str(model.card.get("default_voice", "0"))
         self.language = (
@@ -39,7 +39,7 @@ class VitsVoice(Voice):
             return Spoken(torch.zeros(0).numpy())
         speaker = int(manner.voice or self.voice) if self._speakers > 1 else None
         plain = self._network.config.speaking_rate
-        with computing(), Rhythm(self._network) as rhythm:
+        with torch.inference_mode(), Rhythm(self._network) as rhythm:
             spoken = self._network(**tokens, speaker_id=speaker, speaking_rate=plain * manner.speed)
         speed = rhythm.frames(plain) / rhythm.frames(plain * manner.speed)
         return Spoken(spoken.waveform[0].cpu().numpy(), speed)

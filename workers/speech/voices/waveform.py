@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from transformers import pipeline
 
+from workers.speech.loading import loading
 from workers.speech.model import SpeechModel
-from workers.speech.voices.loading import computing, loading
 from workers.speech.voices.voice import Manner, Spoken, Voice
 
 
@@ -37,7 +37,7 @@ class WaveformVoice(Voice):
         language = manner.language or self.language
         if self._takes_language and language:
             options["tgt_lang"] = language
-        with computing():
+        with torch.inference_mode():
             spoken = self._pipeline(text, forward_params=options)
         return Spoken(np.asarray(spoken["audio"], np.float32).reshape(-1))
 
