@@ -50,6 +50,8 @@ from shared.webhooks.history import Deliveries
 from shared.webhooks.registry import Webhooks
 from shared.webhooks.targets import Targets
 
+REDIS_CONNECTIONS = 16  # a crowd that asks at one moment would leave as many open for ever
+
 
 @asynccontextmanager
 async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
@@ -58,7 +60,11 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
         await open_walled(settings.database_url, name="atelier-gateway-submit", size=4),
         await open_walled(settings.database_url, name="atelier-gateway-read", size=settings.database_pool_size),
     )
-    client = redis.Redis.from_url(settings.redis_url, socket_connect_timeout=1, socket_timeout=5)
+    client = redis.Redis.from_pool(
+        redis.BlockingConnectionPool.from_url(
+            settings.redis_url, max_connections=REDIS_CONNECTIONS, timeout=1, socket_connect_timeout=1, socket_timeout=5
+        )
+    )
     check_database(await read_pool.fetchrow(QUESTION), settings)
     with contextlib.suppress(RedisError, OSError):  # it may be away; /health judges it again
         check_redis(await client.info("memory"))

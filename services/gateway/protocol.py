@@ -5,6 +5,8 @@ there is a request, in the words and with the headers of all other answers.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -19,6 +21,7 @@ from shared.settings import get_settings
 GONE = Patience(idle=30, pause=10, probes=3, unread=60)  # of clients that vanish, which no stream would ever notice
 LOOK = 1.0  # seconds between two looks at a connection
 UNWANTED = 16 * 2**20  # bytes of a body that go on arriving after its answer; who sends more does not listen
+FORGET = struct.pack("ii", 1, 0)  # SO_LINGER: what is not sent yet need not be sent
 STATUS_LINES = {400: b"HTTP/1.1 400 Bad Request", 408: b"HTTP/1.1 408 Request Timeout"}
 
 
@@ -95,8 +98,10 @@ class GatewayProtocol(HttpToolsProtocol):
         self._writing += LOOK
         self._drained += max(0, self._unsent - unsent)
         self._unsent = unsent
-        if self._is_too_slow(self._writing, self._drained):
-            self.transport.abort()  # there is no way to tell: it does not read
+        if self._is_too_slow(self._writing, self._drained):  # there is no way to tell: it does not read
+            # The kernel would go on for hours with the megabytes that it holds for each of them.
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, FORGET)
+            self.transport.abort()
 
     def _is_too_slow(self, seconds: float, done: int) -> bool:
         return seconds > self._grace + done / self._rate

@@ -69,7 +69,7 @@ def head(request: str, headers: dict[str, str]) -> bytes:
 
 def test_overload(rig: Rig, history: History, size: Size) -> None:
     """More than the rate, live jobs and queue allow: all else is refused with a time, what was accepted completes"""
-    history.excused, history.live_jobs = {503}, 30
+    history.excused, history.live_jobs = {503}, 20
     with httpx.Client(base_url=rig.url("gateway-1"), timeout=30) as http:
         people = {name: register(http, name) for name in (*OWNERS, "free")}
     tier = "UPDATE users SET tier = 'enterprise' WHERE username = ANY(%s) RETURNING 1"
@@ -77,7 +77,7 @@ def test_overload(rig: Rig, history: History, size: Size) -> None:
     limits = {
         "ATELIER_RATE_LIMITS": "true",
         "ATELIER_ENTERPRISE_PER_MINUTE": "3000",
-        "ATELIER_MAX_LIVE_JOBS": "30",
+        "ATELIER_MAX_LIVE_JOBS": "20",
         "ATELIER_QUEUE_SIZE": "60",
         "ATELIER_SUBMIT_TURN_SECONDS": "1",
     }
@@ -115,7 +115,8 @@ def test_overload(rig: Rig, history: History, size: Size) -> None:
                 client.cancel(job)
 
     with watching(rig.members("gateway")) as watched, ThreadPoolExecutor(30) as pool:
-        tasks = [pool.submit(push, client) for client in clients for _ in range(4)]
+        crowd = [clients[0]] * 10 + clients * 3  # the first one alone asks for more than one may have
+        tasks = [pool.submit(push, client) for client in crowd]
         tasks += [pool.submit(look, client) for client in clients]
         for task in tasks:
             task.result()
@@ -181,6 +182,8 @@ class Slow:
     def drips(self) -> bool:
         """One byte more; whether the gateway still bears it."""
         try:
+            if self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):  # reset; some bytes may still wait
+                return False
             if self._reads:
                 return bool(self._connection.recv(1))
             if select.select([self._connection], [], [], 0)[0]:

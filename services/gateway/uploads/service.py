@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from shared.logging import get_logger
 from shared.signatures import HEAD, SIGNATURES, media_type_of
 from shared.storage.interface import Storage, StorageError
 from shared.storage.pieces import head_of_pieces, sha256_of_pieces
+from shared.uploads.keys import upload_prefix
 from shared.uploads.queries import UploadQueries, UploadView
 
 log = get_logger(__name__)
@@ -142,5 +144,12 @@ class Uploads:
         return await run_in_threadpool(work, self._storage, *values)
 
     async def _forget(self, receiver: Receiver, owner: str) -> None:
+        """Nobody could read any of it yet, so that the files need not wait for the janitor as others do."""
         await receiver.discard()
         await self.table.delete(receiver.upload.id, owner)
+        with suppress(StorageError):  # the janitor's, then
+            await self._in_storage(_remove_all, upload_prefix(owner, receiver.upload.id))
+
+
+def _remove_all(storage: Storage, prefix: str) -> None:
+    storage.delete(list(storage.list(prefix)))

@@ -1,0 +1,67 @@
+"""GET /ready: whether requests can be accepted, whatever it is that is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import closing
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+import pytest
+
+from services.gateway.app import make_app
+from shared.settings import Settings
+from tests.faults.proxy import Link, Network
+from workers.families import families
+
+
+@pytest.fixture(scope="module")
+def links(database_url: str, redis_url: str) -> Iterator[tuple[Link, Link]]:
+    """The gateway's ways to Postgres and to Redis."""
+    with closing(Network()) as network:
+        yield network.link(urlsplit(database_url).port or 0), network.link(urlsplit(redis_url).port or 0)
+
+
+def through(link: Link, url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{link.port}"))
+
+
+def test_it_tells_what_is_away(database_url: str, redis_url: str, storage_url: str, links: tuple[Link, Link]) -> None:
+    postgres, redis = links
+    settings = Settings(
+        database_url=through(postgres, database_url),
+        redis_url=through(redis, redis_url),
+        storage_url=storage_url,
+        allow_data_loss=True,
+    )
+    app = make_app(settings, families())
+
+    async def ready(client: httpx.AsyncClient) -> tuple[int, list[str]]:
+        answer = await client.get("/ready")
+        told = answer.json()
+        checks = told["checks"] if answer.status_code == 200 else told["details"]["checks"]
+        assert answer.status_code == 200 or int(answer.headers["retry-after"]) > 0
+        return answer.status_code, [name for name, check in checks.items() if not check["ok"]]
+
+    async def work() -> None:
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://t") as client,
+        ):
+            assert await ready(client) == (200, [])
+            redis.refuse()
+            assert await ready(client) == (200, ["redis"]), "what needs Redis goes on, more slowly"
+            assert (await client.get("/health")).json()["healthy"] is False
+            redis.open()
+            postgres.refuse()
+            assert await ready(client) == (503, ["database"])
+            assert (await client.get("/jobs")).status_code == 503
+            postgres.open()
+            assert await ready(client) == (200, [])
+            app.state.gateway.draining = True
+            assert await ready(client) == (503, [])
+
+    asyncio.run(work())
