@@ -29,7 +29,7 @@ from shared.settings import Settings
 from shared.storage.interface import ObjectMissing, Storage
 from shared.storage.open import open_storage
 from tests.faults import figures, log
-from tests.faults.client import PATIENCE, Client, Exchange, Record
+from tests.faults.client import PATIENCE, Asked, Client, Exchange, Record
 from tests.faults.figures import Row, today
 from tests.faults.log import Move
 from tests.faults.rig import Rig
@@ -170,8 +170,8 @@ class History:
         for told in self.record.exchanges:
             if told.key and told.status == 202:
                 named[told.tenant, told.key].add(_id_in(told))
-            elif told.status == 404 and any(job in told.path for job in rows):
-                yield Violation("I1", told.path.split("/")[2], f"was accepted and is unknown: {told}")
+            elif told.status == 404 and (asked := self._asked_for(told)) and asked.tenant == told.tenant:
+                yield Violation("I1", asked.id, f"was accepted and is unknown to its owner: {told}")
         for (tenant, key), ids in named.items():
             if len(ids) > 1:
                 yield Violation("I1", min(ids), f"one key of {tenant}'s, {key}, made several jobs: {sorted(ids)}")
@@ -180,6 +180,11 @@ class History:
             for say, ids in self.rig.postgres.rows(COPIES, owner):
                 if say in said:
                     yield Violation("I1", ids[0], f"one request made several jobs: {ids}")
+
+    def _asked_for(self, told: Exchange) -> Asked | None:
+        """The accepted job in the path of a request."""
+        parts = told.path.split("/")
+        return self.record.jobs.get(parts[2]) if len(parts) > 2 else None
 
     def _results(self, rows: dict[str, dict[str, Any]]) -> Iterator[Violation]:
         """I2: the files are what the attempt that counts made, in the storage and in the archive."""
