@@ -42,7 +42,7 @@ def fetched(
     if not operation.files:
         yield {}
         return
-    with tempfile.TemporaryDirectory(prefix="atelier-") as folder:
+    with tempfile.TemporaryDirectory(prefix="atelier-input-") as folder:
         files = {}
         for field, rule in operation.files.items():
             expected = getattr(request, field)
