@@ -29,7 +29,6 @@ SETTINGS = QUICK | {
     "ATELIER_ALLOW_DATA_LOSS": "false",
     "ATELIER_FAMILIES": "toy",
     "DEVICE": "cpu",
-    "ATELIER_SUBMIT_TURN_SECONDS": "10",  # a disk that is slow for a second is no fault of the experiment's
     "ATELIER_MAX_CRASHES": "6",
     "ATELIER_POISON_WORKERS": "6",  # who kills by chance meets one job at several workers
     "ATELIER_MAX_FAILURES": "6",
