@@ -23,6 +23,7 @@ from services.gateway.limits.limiter import Limiter
 from services.gateway.limits.request_tally import RequestTally
 from services.gateway.metrics.counters import Counters
 from services.gateway.notifier import Notifier
+from services.gateway.redis_pool import open_pool
 from services.gateway.state import GatewayState
 from services.gateway.storage_watch import StorageWatch
 from services.gateway.uploads.service import Uploads
@@ -60,11 +61,7 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
         await open_walled(settings.database_url, name="atelier-gateway-submit", size=4),
         await open_walled(settings.database_url, name="atelier-gateway-read", size=settings.database_pool_size),
     )
-    client = redis.Redis.from_pool(
-        redis.BlockingConnectionPool.from_url(
-            settings.redis_url, max_connections=REDIS_CONNECTIONS, timeout=1, socket_connect_timeout=1, socket_timeout=5
-        )
-    )
+    client = redis.Redis.from_pool(open_pool(settings.redis_url, size=REDIS_CONNECTIONS, turn=1, answer=5, connect=1))
     check_database(await read_pool.fetchrow(QUESTION), settings)
     with contextlib.suppress(RedisError, OSError):  # it may be away; /health judges it again
         check_redis(await client.info("memory"))

@@ -12,9 +12,9 @@ from limits import RateLimitItem, RateLimitItemPerSecond, WindowStats
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
-from redis.asyncio import ConnectionPool
 
 from services.gateway.limits.tiers import KEY, Allowance, Policy
+from services.gateway.redis_pool import open_pool
 from shared.errors import RateLimited
 from shared.logging import get_logger
 
@@ -22,6 +22,7 @@ log = get_logger(__name__)
 Found = TypeVar("Found")
 Question = Callable[[MovingWindowRateLimiter, RateLimitItem, str], Awaitable[Found]]
 PATIENCE = 0.5  # seconds for an answer of Redis
+CONNECTIONS = 32
 AWAY = 5.0  # seconds before Redis is asked again
 
 
@@ -42,7 +43,7 @@ class Limiter:
     """Moving windows: in no span of that length are there more than the quota."""
 
     def __init__(self, redis_url: str) -> None:
-        self._pool = ConnectionPool.from_url(redis_url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
+        self._pool = open_pool(redis_url, size=CONNECTIONS, turn=AWAY, answer=PATIENCE, connect=PATIENCE)
         storage = RedisStorage(
             f"async+{redis_url}",
             wrap_exceptions=True,
