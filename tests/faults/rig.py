@@ -136,9 +136,11 @@ class Member:
         return wait_until(self._child, 180, f"a child of {self.name}")
 
     def _child(self) -> psutil.Process | None:
-        children = psutil.Process(self.pid).children()
-        spawned = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-        return spawned[-1] if spawned else None
+        for child in reversed(psutil.Process(self.pid).children()):
+            with suppress(psutil.NoSuchProcess):  # it has died since
+                if "spawn_main" in " ".join(child.cmdline()):
+                    return child
+        return None
 
     def said(self) -> str:
         """What its present run wrote."""

@@ -113,6 +113,8 @@ class ChunkResponse(Response):
             try:
                 while chunk:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    chunk = b""  # a slow reader's connection holds it still: no second one until that has gone
+                    await send({"type": "http.response.body", "body": b"", "more_body": True})
                     chunk = await run_in_threadpool(next, chunks, b"")
             except AtelierError:  # told in the log already; the server closes a connection whose answer has no end
                 return
