@@ -29,6 +29,7 @@ QUICK = {
     "ATELIER_DRAIN_SECONDS": "3",
     "ATELIER_ALLOW_DATA_LOSS": "true",
     "ATELIER_SUBMIT_TURN_SECONDS": "10",  # a disk that is slow for a second is no fault of the tests'
+    "ATELIER_BREAKER_JOBS": "0",  # toys crash for many reasons, and others play with them afterwards
     "ATELIER_QUEUE_SIZE": "0",
     "ATELIER_MAX_LIVE_JOBS": "0",
     "ATELIER_EXTRA_FAMILIES": "tests.toys.family",

@@ -27,6 +27,7 @@ from tests.platform import COMMANDS, ROOT, wait_until
 SETTINGS = QUICK | {
     "LOG_LEVEL": "INFO",
     "ATELIER_ALLOW_DATA_LOSS": "false",
+    "ATELIER_BREAKER_JOBS": "5",
     "ATELIER_FAMILIES": "toy",
     "DEVICE": "cpu",
     "ATELIER_MAX_CRASHES": "6",

@@ -71,7 +71,7 @@ def test_lines_are_redacted_short_few_and_text(words: LastWords, log: logging.Lo
     for _ in range(60):
         log.warning("the key is %s", SECRET)
     log.warning("x" * 10_000)
-    log.warning("half a pair \udc80, a nul \0")
+    words.handle(log.makeRecord(log.name, logging.WARNING, "", 0, "half a pair \udc80, a nul \0", (), None))
     for lines in (words.of("any"), lines_of(path)):
         assert len(lines) == MAX_LINES
         assert max(len(line) for line in lines) <= LONGEST_LINE

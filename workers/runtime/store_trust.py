@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from shared.logging import get_logger
-from shared.storage.interface import Storage, StorageError
+from shared.storage.interface import ObjectMissing, Storage, StorageError
 
 log = get_logger(__name__)
 TRUSTED = 10.0  # seconds after the store said that it works
@@ -20,8 +20,8 @@ class StoreTrust:
         self._fault: str | None = None
 
     def heard(self, error: BaseException) -> None:
-        """An attempt met this error."""
-        if isinstance(error, StorageError) or isinstance(error.__cause__, StorageError):
+        """An attempt met this error. That a file is not there says nothing of the store."""
+        if any(isinstance(one, StorageError) and not isinstance(one, ObjectMissing) for one in (error, error.__cause__)):
             self._worked_at = NEVER
 
     @property
