@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from shared.storage.interface import Storage, StorageError
+from shared.storage.interface import ObjectMissing, Storage, StorageError
 from workers.runtime.inputs import InputLost
 from workers.runtime.store_trust import StoreTrust
 
@@ -33,6 +33,7 @@ def test_after_an_error_it_must_say_that_it_works() -> None:
     trust = StoreTrust(cast(Storage, store))
     assert trust.works()
     trust.heard(ValueError("somebody else's"))
+    trust.heard(ObjectMissing("a file that has gone"))
     assert not trust.is_doubted
     store.broken = True
     trust.heard(StorageError("full"))

@@ -21,7 +21,8 @@ class StoreTrust:
 
     def heard(self, error: BaseException) -> None:
         """An attempt met this error. That a file is not there says nothing of the store."""
-        if any(isinstance(one, StorageError) and not isinstance(one, ObjectMissing) for one in (error, error.__cause__)):
+        met = (error, error.__cause__)
+        if any(isinstance(one, StorageError) and not isinstance(one, ObjectMissing) for one in met):
             self._worked_at = NEVER
 
     @property
