@@ -3,7 +3,8 @@
 MODELS = """
 INSERT INTO models (family, kind, name, title, reported_by)
 VALUES ('image', 'model', 'house-shapes', 'House', 'test'), ('avatar', 'model', 'house-heads', 'House', 'test'),
-    ('predict', 'model', 'example', 'Example', 'test');
+    ('predict', 'model', 'example', 'Example', 'test'),
+    ('toy', 'model', 'toy', 'Toy', 'test'), ('toy', 'model', 'brittle', 'Brittle toy', 'test');
 INSERT INTO models (family, kind, name, title, details, reported_by) VALUES ('speech', 'model', 'house-voice', 'House',
     '{"engine": "eSpeak NG", "voices": ["f1"], "languages": ["en-us"], "max_characters": 5000, "sample_rate": 22050}',
     'test');
