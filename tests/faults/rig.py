@@ -18,6 +18,7 @@ import httpx
 import psutil
 
 from services.local.processes import spawn, usable_port
+from tests.accounts import AUTH
 from tests.conftest import QUICK
 from tests.faults import log
 from tests.faults.proxy import Link, Network
@@ -38,6 +39,8 @@ SETTINGS = QUICK | {
     "ATELIER_WEBHOOK_SCHEDULE": ",".join(["0.2"] * 50),
     "ATELIER_EGRESS_NETWORKS": "127.0.0.0/8",
 }
+# Of a rig where people sign in, and nothing but what an experiment says limits them.
+ACCOUNTS = AUTH | {"ATELIER_FREE_GPU_SECONDS": "0", "ATELIER_FREE_STORED_BYTES": "0"}
 PASSED = re.compile(r"^failpoint (\w+) at ([\d.]+)$", re.MULTILINE)
 
 
@@ -267,6 +270,15 @@ class Rig:
         self.mend()
         self.start()
         self.faults.clear()
+
+    @contextmanager
+    def running(self) -> Iterator[Rig]:
+        """Everything serves during the block, and is gone after it."""
+        try:
+            self.start()
+            yield self
+        finally:
+            self.close()
 
     def close(self) -> None:
         for member in self.members():

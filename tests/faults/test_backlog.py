@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.accounts import AUTH, register
+from tests.accounts import register
 from tests.faults.client import Client
 from tests.faults.history import History, say
 from tests.faults.load_figures import Stopwatch, told_of
 from tests.faults.proxy import Network
-from tests.faults.rig import Rig
+from tests.faults.rig import ACCOUNTS, Rig
 from tests.faults.servers import Postgres, Redis
 from tests.platform import wait_until
 
@@ -38,14 +38,9 @@ def whole_rig(
     tmp_path_factory: pytest.TempPathFactory, network: Network, postgres: Postgres, redis: Redis
 ) -> Iterator[Rig]:
     """With accounts, and nobody to whom ends are told; in the place of the rig without."""
-    settings = AUTH | {"ATELIER_FREE_GPU_SECONDS": "0", "ATELIER_FREE_STORED_BYTES": "0"}
     folder, database = tmp_path_factory.mktemp("rig-with-a-backlog"), postgres.database("faults_backlog")
-    rig = Rig(folder, network, database, redis.database(4), settings=settings)
-    try:
-        rig.start()
+    with Rig(folder, network, database, redis.database(4), settings=ACCOUNTS).running() as rig:
         yield rig
-    finally:
-        rig.close()
 
 
 def test_a_backlog(rig: Rig, history: History, size: Size) -> None:

@@ -19,12 +19,12 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from tests.accounts import AUTH, register
+from tests.accounts import register
 from tests.faults.client import Asked, Client, Record
 from tests.faults.history import History, say
 from tests.faults.load_figures import MIB, told_of, watching
 from tests.faults.proxy import Network
-from tests.faults.rig import Rig
+from tests.faults.rig import ACCOUNTS, Rig
 from tests.faults.servers import Postgres, Redis
 from tests.platform import wait_until
 from tests.toys.runner import content
@@ -40,14 +40,9 @@ def whole_rig(
     tmp_path_factory: pytest.TempPathFactory, network: Network, postgres: Postgres, redis: Redis
 ) -> Iterator[Rig]:
     """With accounts, and nobody to whom ends are told; in the place of the rig without."""
-    settings = AUTH | {"ATELIER_FREE_GPU_SECONDS": "0", "ATELIER_FREE_STORED_BYTES": "0"}
     folder, database = tmp_path_factory.mktemp("rig-under-pressure"), postgres.database("faults_pressure")
-    rig = Rig(folder, network, database, redis.database(5), settings=settings)
-    try:
-        rig.start()
+    with Rig(folder, network, database, redis.database(5), settings=ACCOUNTS).running() as rig:
         yield rig
-    finally:
-        rig.close()
 
 
 def owner(rig: Rig, history: History) -> tuple[Client, dict[str, str]]:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.accounts import AUTH, register
+from tests.accounts import register
 from tests.faults.history import History, say
 from tests.faults.load import WORK, breaking
 from tests.faults.proxy import Network
-from tests.faults.rig import Rig
+from tests.faults.rig import ACCOUNTS, Rig
 from tests.faults.servers import Postgres, Receiver, Redis
 from tests.platform import wait_until
 
@@ -28,14 +28,9 @@ def whole_rig(
     tmp_path_factory: pytest.TempPathFactory, network: Network, postgres: Postgres, redis: Redis, receiver: Receiver
 ) -> Iterator[Rig]:
     """With accounts; in the place of the rig without."""
-    settings = AUTH | {"ATELIER_FREE_GPU_SECONDS": "0", "ATELIER_FREE_STORED_BYTES": "0"}
     folder, database = tmp_path_factory.mktemp("rig-with-accounts"), postgres.database("faults_of_tenants")
-    rig = Rig(folder, network, database, redis.database(2), receiver, settings=settings)
-    try:
-        rig.start()
+    with Rig(folder, network, database, redis.database(2), receiver, settings=ACCOUNTS).running() as rig:
         yield rig
-    finally:
-        rig.close()
 
 
 def test_nobody_hears_of_others(rig: Rig, history: History) -> None:
