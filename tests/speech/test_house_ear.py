@@ -17,10 +17,10 @@ from workers.speech.house.language import is_held_out, plain, sentences, vocabul
 from workers.speech.house.lessons import IGNORED, Spoken, Teacher
 from workers.speech.house.train import Learner
 
-# Per cent of words wrong. What two hundred sentences keep (10 for sentences, 20 for voices), 25 can miss by a sentence.
+# Per cent of words wrong. A hundred sentences: rates of 25 went from 9 to 23 with the same ear.
 CEILINGS = {
     "held-out sentences, usual voices": 8,
-    "held-out sentences": 12,
+    "held-out sentences": 10,
     "held-out voices": 20,
     "noise at 20 dB": 20,
 }
@@ -40,7 +40,12 @@ def test_the_weights_are_small() -> None:
 
 @pytest.mark.parametrize("kind", CEILINGS)
 def test_what_was_never_taught_is_understood(heard_by: tuple[Any, Any], kind: str) -> None:
-    assert score.rate(*heard_by, kind, 25, seed=11) <= CEILINGS[kind]
+    assert score.rate(*heard_by, kind, 100, seed=11) <= CEILINGS[kind]
+
+
+def test_an_exercise_is_the_same_each_time() -> None:
+    first, again = (score.exercise("noise at 20 dB", 5, seed=11) for _ in range(2))
+    assert all(np.array_equal(one.wave, other.wave) for one, other in zip(first, again, strict=True))
 
 
 def test_a_minute_is_heard_window_by_window(heard_by: tuple[Any, Any]) -> None:

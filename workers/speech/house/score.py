@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
+from workers.speech import espeak
 from workers.speech.house import corpus
 from workers.speech.house.corpus import Manner
 from workers.speech.house.language import plain, sentences, vocabulary
@@ -72,6 +73,7 @@ NOISE = {"noise at 20 dB": 20.0, "noise at 10 dB": 10.0}
 def exercise(kind: str, count: int, seed: int = SEED) -> list[Said]:
     """Held-out sentences of one kind, no two alike, the same for the same seed."""
     rng, noise = random.Random(f"{seed} {kind}"), np.random.default_rng(seed)
+    espeak.begin_anew(seed)
     said = []
     texts = sentences(rng, 4 * count, held_out=True, loose=float(kind == "words in no order"))
     for text in list(dict.fromkeys(texts))[:count]:
