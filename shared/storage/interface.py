@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-CHUNK = 1024 * 1024  # bytes read or written at a time
+CHUNK = 512 * 1024  # bytes read or written at a time
 
 
 class StorageError(Exception):

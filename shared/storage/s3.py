@@ -16,7 +16,7 @@ from shared.storage.interface import CHUNK, ObjectExists, ObjectMissing, Storage
 from shared.storage.keys import checked_key
 from shared.storage.tally import Tally
 
-PART = 8 * CHUNK  # bytes of one part of a multipart upload
+PART = 16 * CHUNK  # bytes of one part of a multipart upload
 DELETE_BATCH = 1000  # the protocol's most
 MISSING = {"404", "NoSuchKey", "NotFound"}
 TAKEN = {"412", "409", "PreconditionFailed", "ConditionalRequestConflict"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from shared.errors import AtelierError
 
+HOP = 384 * 1024  # bytes at least that one thread hop brings: a small header needs none of its own
 RANGE = re.compile(r"bytes\s*=\s*(\d{0,19})-(\d{0,19})")
 
 
@@ -96,7 +98,7 @@ def ranged_response(
 
 
 class ChunkResponse(Response):
-    """Sends a blocking iterator's chunks, one thread hop each, and closes it however the transfer ends."""
+    """Sends a blocking iterator's chunks, about HOP bytes a thread hop, and closes it however the transfer ends."""
 
     def __init__(
         self, chunks: Callable[[], Iterator[bytes]], status: int, headers: dict[str, str], media_type: str
@@ -108,16 +110,27 @@ class ChunkResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         chunks = self._chunks()
         try:
-            chunk = await run_in_threadpool(next, chunks, b"")
+            some = await run_in_threadpool(_take, chunks)
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             try:
-                while chunk:
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                    chunk = b""  # a slow reader's connection holds it still: no second one until that has gone
+                while some:
+                    while some:
+                        await send({"type": "http.response.body", "body": some.popleft(), "more_body": True})
+                    # A slow reader's connection holds them still: no more of them until they have gone.
                     await send({"type": "http.response.body", "body": b"", "more_body": True})
-                    chunk = await run_in_threadpool(next, chunks, b"")
+                    some = await run_in_threadpool(_take, chunks)
             except AtelierError:  # told in the log already; the server closes a connection whose answer has no end
                 return
         finally:
             await run_in_threadpool(getattr(chunks, "close", lambda: None))
         await send({"type": "http.response.body", "body": b""})
+
+
+def _take(chunks: Iterator[bytes]) -> deque[bytes]:
+    """The next chunks, HOP bytes or a little more; none at the end."""
+    taken: deque[bytes] = deque()
+    size = 0
+    while size < HOP and (chunk := next(chunks, b"")):
+        taken.append(chunk)
+        size += len(chunk)
+    return taken
