@@ -35,13 +35,16 @@ class Breakers:
 
     async def require(self, family: str, model: str) -> None:
         """Raises ModelPaused if no new job for this model is taken."""
+        if await self.holds(family, model):
+            breaker = (await self.open_now()).get((family, model))  # nothing is refused by an old list
+            if breaker is not None and not breaker.admits:
+                raise model_paused(breaker)
+
+    async def holds(self, family: str, model: str | None) -> bool:
+        """Whether the queued jobs of this model wait for its breaker, as of two seconds ago at most."""
         if time.monotonic() - self._read_at > FRESH:
             await self.open_now()
-        elif (family, model) in self._open:
-            await self.open_now()  # nothing is refused by an old list
-        breaker = self._open.get((family, model))
-        if breaker is not None and not breaker.admits:
-            raise model_paused(breaker)
+        return (family, model) in self._open
 
 
 def model_paused(breaker: OpenBreaker) -> ModelPaused:

@@ -17,7 +17,7 @@ from shared.jobs.notices import CANCEL_CHANNEL
 from shared.jobs.states import NEVER_RAN
 from shared.wall import acting_for
 
-COLUMNS = """id, owner, family, operation, state, priority, turn, attempt, failures, progress, error, created_at,
+COLUMNS = """id, owner, family, operation, model, state, priority, turn, attempt, failures, progress, error, created_at,
 started_at, finished_at, run_after, deadline_at, cancel_requested_at, purged, now() AS now"""
 
 STATUS = f"""
@@ -85,6 +85,7 @@ class JobView:
     owner: str
     family: str
     operation: str
+    model: str | None
     state: str
     priority: int
     turn: int

@@ -28,7 +28,7 @@ def test_a_model_that_crashes_every_job(rig: Rig, history: History, tmp_path: Pa
     client, mended = history.client(), tmp_path / "mended"
     brittle = {"model": "brittle", "fail": "crash", "mended": str(mended)}
     rig.broke()
-    submit(history, 5, **brittle)
+    broken = submit(history, 5, **brittle)
     good = submit(history, 6)
     wait_until(lambda: _openings(rig) > 0, 60, "the model to be paused")
 
@@ -41,6 +41,7 @@ def test_a_model_that_crashes_every_job(rig: Rig, history: History, tmp_path: Pa
     assert int(refusal.headers["Retry-After"]) > 0
     health = _told(rig, "/health")
     assert (health["status"], [paused["model"] for paused in health["paused_models"]]) == ("degraded", ["brittle"])
+    wait_until(lambda: "model_paused" in {client.status(job)["waits_for"] for job in broken}, 60, "a reason to wait")
     good += submit(history, 4)
     wait_until(lambda: {history.states()[job] for job in good} == {"completed"}, 60, "the good jobs")
     wait_until(lambda: _openings(rig) > 1, 60, "a probe that crashed")

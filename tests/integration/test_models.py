@@ -317,6 +317,7 @@ def test_a_paused_model_is_refused_until_somebody_resumes_it(platform: Platform)
     assert "5 different jobs found that it does not load" in refused.json()["message"]
     assert 50 < int(refused.headers["Retry-After"]) <= 60
     assert platform.client.post("/models/brittle/load").json()["error"] == "model_paused"
+    assert "atelier_models_paused 1.0" in platform.client.get("/metrics", headers={"Accept": "text/plain"}).text
     replayed = platform.client.post("/toys/play", json=body, headers=key)
     assert (replayed.status_code, replayed.json()["job_id"]) == (202, before)
     platform.finished(platform.submit(model="toy"))

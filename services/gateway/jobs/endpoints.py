@@ -10,7 +10,7 @@ from services.gateway.dependencies import Base, Before, Caller, Follower, JobId,
 from services.gateway.jobs.events import status_events
 from services.gateway.jobs.schemas import JobAttempts, JobPage, JobStatus, JobWithAttempts, StreamTicket, links
 from services.gateway.jobs.schemas import State as JobStateName
-from services.gateway.jobs.status import describe, status_body
+from services.gateway.jobs.status import describe, obstacle, status_body
 from services.gateway.responses import json_answer, problems
 from shared.accounts.stream_tickets import SECONDS, TICKETS
 from shared.errors import JobFinished, JobLive
@@ -101,7 +101,7 @@ async def list_jobs(
         owner, before=before, states=status, family=family, operation=operation, limit=limit + 1
     )
     page, more = jobs[:limit], len(jobs) > limit
-    shown = [status_body(job, base, None, None) for job in page]
+    shown = [status_body(job, base, None, await obstacle(state, job), None) for job in page]
     return json_answer({"jobs": shown, "next": str(page[-1].id) if more else None})
 
 

@@ -49,6 +49,9 @@ class JobStatus(BaseModel):
     step: int | None
     total_steps: int | None
     queue_position: int | None = Field(description="Jobs that go before this one, plus one; counted up to 1,001.")
+    waits_for: Literal["model_paused", "retry"] | None = Field(
+        description="What else keeps a queued job: its model is paused, or its next attempt is not due."
+    )
     estimated_remaining: float | None = Field(description="Seconds, from measured step times; null when unknown.")
     attempt: int
     cancel_requested: bool

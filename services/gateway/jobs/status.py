@@ -19,10 +19,21 @@ async def describe(state: GatewayState, job: JobView, base: str, live: dict[str,
     position = await state.jobs.ahead(job) + 1 if job.state == "queued" else None
     if job.state == "running" and live is None:
         live = await _newest(state, job)
-    return status_body(job, base, position, live)
+    return status_body(job, base, position, await obstacle(state, job), live)
 
 
-def status_body(job: JobView, base: str, position: int | None, live: dict[str, Any] | None) -> dict[str, Any]:
+async def obstacle(state: GatewayState, job: JobView) -> str | None:
+    """What else than jobs before it keeps a queued job from running."""
+    if job.state != "queued":
+        return None
+    if await state.breakers.holds(job.family, job.model):
+        return "model_paused"
+    return "retry" if job.run_after > job.now else None
+
+
+def status_body(
+    job: JobView, base: str, position: int | None, waits_for: str | None, live: dict[str, Any] | None
+) -> dict[str, Any]:
     """The status of `job`; progress of another attempt than the current one is not shown."""
     known = dict.fromkeys(PROGRESS_FIELDS)
     known["progress"] = 100.0 if job.state == "completed" else 0.0
@@ -43,6 +54,7 @@ def status_body(job: JobView, base: str, position: int | None, live: dict[str, A
         "step": known["step"],
         "total_steps": known["total_steps"],
         "queue_position": position,
+        "waits_for": waits_for,
         "estimated_remaining": 0.0 if job.finished else known["estimated_remaining"],
         "attempt": job.attempt,
         "cancel_requested": job.cancel_requested_at is not None,

@@ -51,4 +51,8 @@ async def prometheus_lines(state: GatewayState) -> bytes:
     late = Gauge("atelier_webhook_lag_seconds", "How long the oldest of them is due", registry=registry)
     late.set(webhooks["late"])
     Gauge("atelier_workers", "Live workers", registry=registry).set(len(await state.fleet.workers()))
+    paused = Gauge("atelier_models_paused", "Models whose breaker is open or half-open", registry=registry)
+    paused.set(len(await state.breakers.queries.open()))
+    aside = Gauge("atelier_devices_quarantined", "Devices that are set aside", registry=registry)
+    aside.set(len(await state.breakers.queries.quarantines()))
     return generate_latest(registry)
