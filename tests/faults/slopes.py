@@ -62,9 +62,9 @@ class Sampler(threading.Thread):
         while not self._over.wait(EVERY):
             for kind, process in self._processes():
                 with suppress(psutil.Error):
-                    life = self._lives.setdefault((process.pid, process.create_time()), Life(kind))
-                    memory = process.memory_info().rss / MIB
-                    life.samples.append(Sample(time.monotonic(), memory, process.num_fds(), process.num_threads()))
+                    born, seen = process.create_time(), look(process)
+                    if seen:
+                        self._lives.setdefault((process.pid, born), Life(kind)).samples.append(seen)
 
     def stop(self) -> None:
         self._over.set()
@@ -84,6 +84,13 @@ class Sampler(threading.Thread):
                 for child in process.children():
                     if "spawn_main" in " ".join(child.cmdline()):
                         yield f"{member.kind}'s child", child
+
+
+def look(process: psutil.Process) -> Sample | None:
+    """What it takes now; None once it has ended, even if nobody has waited for it yet. Raises psutil.Error."""
+    descriptors, threads = process.num_fds(), process.num_threads()
+    memory = process.memory_info().rss / MIB  # the last: 0 tells that the others may be of what has ended
+    return Sample(time.monotonic(), memory, descriptors, threads) if memory else None
 
 
 def growth(lives: Iterable[Life], warm_up: float) -> list[Growth]:
