@@ -327,3 +327,23 @@ def test_a_paused_model_is_refused_until_somebody_resumes_it(platform: Platform)
     platform.finished(platform.submit(**body))
     assert platform.client.post("/models/brittle/resume").json()["was_paused"] is False
     assert platform.client.post("/models/nobody-here/resume").status_code == 404
+
+
+def test_a_queued_job_tells_what_it_waits_for(platform: Platform) -> None:
+    running = platform.submit(steps=600, step_seconds=0.1)
+    job = platform.submit(model="brittle")
+    assert platform.status(job)["waits_for"] is None
+    execute(platform.environment, f"UPDATE jobs SET run_after = now() + interval '1 hour' WHERE id = '{job}'")
+    assert platform.status(job)["waits_for"] == "retry"
+    execute(
+        platform.environment,
+        """INSERT INTO breakers (family, model, reason, crashed_jobs, paused_until)
+        VALUES ('toy', 'brittle', 'worker_lost', 5, now() + interval '1 minute')
+        ON CONFLICT (family, model) DO UPDATE SET closed_at = NULL, paused_until = excluded.paused_until""",
+    )
+    wait_until(lambda: platform.status(job)["waits_for"] == "model_paused", 10, "the gateway to hear of the pause")
+    assert [known["waits_for"] for known in platform.client.get("/jobs").json()["jobs"][:2]] == ["model_paused", None]
+    platform.client.post("/models/brittle/resume").raise_for_status()
+    for each in (job, running):
+        platform.client.post(f"/jobs/{each}/cancel").raise_for_status()
+        platform.finished(each)
