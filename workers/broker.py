@@ -56,6 +56,14 @@ class Channel(celerys.Channel):  # type: ignore[misc]
 class Transport(celerys.Transport):  # type: ignore[misc]
     Channel = Channel
 
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """A full Redis refuses what is written here, and Celery forgets this connection without closing it."""
+        try:
+            super().register_with_event_loop(connection, loop)
+        except Exception:
+            self.close_connection(connection)
+            raise
+
 
 class Connection(kombu.Connection):  # type: ignore[misc]
     """Looks often for a server that is away."""

@@ -7,12 +7,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import psutil
 import pytest
 import redis
 
 from tests.faults.history import History
 from tests.faults.load import Fault, named, seldom, submit, submitting
-from tests.faults.rig import Rig
+from tests.faults.rig import Member, Rig
 from tests.faults.scenarios import ring
 from tests.garbage import GARBAGE, QUEUE
 from tests.platform import wait_until
@@ -147,3 +148,30 @@ def test_doorbells_that_nobody_rang(rig: Rig, history: History, size: Size) -> N
     assert {worker.name: worker.pid for worker in rig.members("worker")} == workers
     assert not rig.postgres.rows("SELECT 1 FROM jobs WHERE id = ANY(%s::uuid[]) AND crashes > 0", history.jobs)
     history.verify()
+
+
+REFUSED = "command not allowed when used memory"
+
+
+def test_workers_look_for_a_redis_that_is_full(rig: Rig, history: History) -> None:
+    """Redis is full while workers have to connect: each try that it refuses leaves no connection behind"""
+    submit(history, 2)
+    history.ended()
+    workers = rig.members("worker")
+    before = [_connections(worker) for worker in workers]
+    with asked(rig) as client:
+        client.config_set("maxmemory", 1)
+        rig.broke()
+        client.client_kill_filter(_type="normal", skipme=True)
+        for worker in workers:
+            wait_until(lambda worker=worker: worker.said().count(REFUSED) >= 20, 60, "tries to connect")
+        client.config_set("maxmemory", 0)
+    submit(history, 4)
+    history.ended()
+    assert all(_connections(worker) <= held + 2 for worker, held in zip(workers, before, strict=True))
+    assert set(history.states().values()) == {"completed"}
+    history.verify()
+
+
+def _connections(worker: Member) -> int:
+    return len(psutil.Process(worker.pid).net_connections())
