@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,7 +40,10 @@ class Kept:
         return sorted(self._root.glob(f"results/*/{job_id}/input/*"))
 
     def everything(self, job_id: str) -> list[Path]:
-        return list(self._root.glob(f"results/*/{job_id}/**/*"))
+        """All that lies in its folder; what goes while we look does not count."""
+        folders = self._root.glob(f"results/*/{job_id}")
+        found = [(parent, (*below, *names)) for folder in folders for parent, below, names in os.walk(folder)]
+        return [Path(parent, name) for parent, names in found for name in names]
 
     def snapshot(self) -> tuple[set[str], list[Path]]:
         return self.jobs(), self.files()

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from services.gateway.results import ranges
 from services.gateway.results.ranges import Part, Unsatisfiable, ranged_response, requested_part
 from shared.errors import Unavailable
 
@@ -131,12 +132,16 @@ class Failing(Reader):
             yield chunk
 
 
-def test_a_fault_before_the_first_byte_is_an_error_of_its_own() -> None:
+@pytest.mark.parametrize("chunks", [0, 3])
+def test_a_fault_before_the_first_byte_is_sent_is_an_error_of_its_own(chunks: int) -> None:
+    reader = Failing(chunks)
     with pytest.raises(Unavailable):  # which the gateway's handler tells
-        ask("GET", {}, Failing(0))
+        ask("GET", {}, reader)
+    assert reader.closed == 1
 
 
-def test_a_fault_in_the_middle_leaves_the_answer_without_an_end() -> None:
+def test_a_fault_in_the_middle_leaves_the_answer_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "HOP", 1)
     reader = Failing(3)
     with pytest.raises(AssertionError):  # httpx's, because the application returned before the answer was complete
         ask("GET", {}, reader)
