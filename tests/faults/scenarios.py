@@ -63,7 +63,7 @@ def forged_doorbell(history: History, code: Path) -> None:
     rig.start("worker-1", "worker-2", failpoints="W1=sleep:0.001", code=code)  # which tells that a bell was heard
     gate = _gate(history, shut=True)
     client.submit(**FILES, until=str(gate), say=say(1))
-    _row(history, lambda row: row == ("running", 1))
+    _row(history, lambda row: row[0] == "running")  # a dispatcher that rings again may have shown the mutant already
     ring(history, history.jobs[0], times=2)
     # When the second is heard, the first has been answered; or whoever heard the first has taken the job.
     wait_until(lambda: len(rig.passages("W1")) >= 3 or _rows(history) != [("running", 1)], 180, "two bells heard")
