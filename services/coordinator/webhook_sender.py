@@ -21,6 +21,7 @@ from shared.egress.errors import BadUrl, EgressError
 from shared.failpoints import failpoint
 from shared.listener import Listener
 from shared.settings import Settings
+from shared.times import of_json
 from shared.webhooks.events import CHANNEL, PROGRESS_EVENT
 from shared.webhooks.outbox import Due, Outcome, claim, finish
 from shared.webhooks.signing import signed_headers
@@ -35,6 +36,7 @@ MAX_RETRY_AFTER = 86_400.0
 MAX_RESPONSE = 4096  # bytes of the answer that are kept
 MAX_ANSWER = 1 << 30  # more than is ever read
 THROTTLED = {429, 502, 503, 504}
+TIMES = ("created_at", "started_at", "finished_at")  # of a job, in an event's data
 
 
 class WebhookSender(Loop):
@@ -136,7 +138,8 @@ class WebhookSender(Loop):
 
 def payload(due: Due, public_url: str) -> bytes:
     """The body: what happened, and where to look; the same in every try. `public_url` may be empty."""
-    data = dict(due.data)
+    times = {name: of_json(due.data[name]) for name in TIMES if due.data.get(name)}
+    data = due.data | {name: moment.isoformat() for name, moment in times.items()}
     if due.job_id is not None:
         data |= {
             "status_url": f"{public_url}/status/{due.job_id}",

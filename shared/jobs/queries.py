@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 
+from shared.jobs import records
 from shared.jobs.gathered import GatheredReads
 from shared.jobs.notices import CANCEL_CHANNEL
 from shared.jobs.states import NEVER_RAN
@@ -126,6 +127,10 @@ def _loads(text: str | None) -> Any:
     return json.loads(text) if text is not None else None
 
 
+def _records(found: str | None) -> list[dict[str, Any]] | None:
+    return [records.read(entry) for entry in _loads(found)] if found is not None else None
+
+
 def _view(row: asyncpg.Record) -> JobView:
     values = dict(row)
     values["progress"], values["error"] = _loads(row["progress"]), _loads(row["error"])
@@ -158,12 +163,11 @@ class JobQueries:
     async def attempts(self, job_id: UUID, owner: str) -> list[dict[str, Any]] | None:
         """The records of the attempts that ended of the owner's job, in full (`records.py`), or None."""
         async with acting_for(self._pool, [owner]) as connection:
-            found = _loads(await connection.fetchval(ATTEMPTS, job_id, owner))
-        return cast("list[dict[str, Any]] | None", found)
+            return _records(await connection.fetchval(ATTEMPTS, job_id, owner))
 
     async def anybodys_attempts(self, job_id: UUID) -> list[dict[str, Any]] | None:
         """The same of whoever's job it is: for those who keep the platform."""
-        return cast("list[dict[str, Any]] | None", _loads(await self._pool.fetchval(ANYBODYS_ATTEMPTS, job_id)))
+        return _records(await self._pool.fetchval(ANYBODYS_ATTEMPTS, job_id))
 
     async def states(self, owners: Mapping[UUID, str]) -> dict[UUID, str]:
         """States by id, of jobs whose owners are given by id (waiting requests); unknown ids are left out."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from shared.times import of_json
+
 MAX_LINES = 50
 LONGEST_LINE = 500  # characters
 
@@ -60,6 +62,11 @@ NOTHING = Seen()
 
 # What an owner is told of an attempt; the rest is for those who keep the platform.
 OWNERS_FIELDS = ("number", "started_at", "ended_at", "outcome", "error")
+
+
+def read(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry as the row has it, with its times as times."""
+    return dict(entry) | {name: of_json(entry[name]) for name in ("started_at", "ended_at")}
 
 
 def as_owners_see(entry: Mapping[str, Any]) -> dict[str, Any]:

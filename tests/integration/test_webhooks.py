@@ -136,6 +136,9 @@ def test_a_jobs_webhook_hears_how_it_ended(platform: Platform, receiver: Receive
     assert event["type"] == "job.completed"
     assert event["data"]["job_id"] == job_id
     assert event["data"]["status"] == "completed"
+    shown = platform.client.get(f"/status/{job_id}").json()
+    times = ("created_at", "started_at", "finished_at")
+    assert [event["data"][name] for name in times] == [shown[name] for name in times]
     assert event["data"]["result_url"] == f"https://api.example.com/results/{job_id}"
     assert heard.headers["content-type"] == "application/json"
     assert len(heard.body) < 20_000
