@@ -6,9 +6,12 @@ import io
 import json
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import psycopg2
 import redis
 
 from tests.garbage import GARBAGE, QUEUE
@@ -232,3 +235,25 @@ def test_nothing_is_accepted_while_results_cannot_be_stored(platform: Platform, 
     aside.rename(folder)
     wait_until(lambda: platform.client.post("/toys/play", json={}).status_code == 202, 30)
     assert platform.client.get("/ready").status_code == 200
+
+
+def test_jobs_are_told_of_while_nobody_can_submit(platform: Platform, database_url: str) -> None:
+    """What reads has connections of its own: submits that wait for a lock hold up only each other."""
+    known = platform.submit()
+    platform.finished(known)
+    with ThreadPoolExecutor(40) as pool, closing(psycopg2.connect(database_url)) as db, db.cursor() as cursor:
+        cursor.execute("LOCK TABLE idempotency_keys")
+        keys = [{"Idempotency-Key": f"waits-{number}"} for number in range(40)]
+        posts = [pool.submit(platform.client.post, "/toys/play", json={}, headers=key) for key in keys]
+        for path in (f"/status/{known}", f"/jobs/{known}", f"/results/{known}", "/jobs", "/ready"):
+            wait_until(lambda: _somebody_waits(cursor), what="a submit that waits")
+            assert platform.client.get(path).status_code == 200
+        assert not all(post.done() for post in posts)
+        db.rollback()
+        assert {post.result().status_code for post in posts} <= {202, 409, 503}
+    assert platform.finished(platform.submit())["status"] == "completed"
+
+
+def _somebody_waits(cursor: Any) -> bool:
+    cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+    return bool(cursor.fetchone()[0])

@@ -338,6 +338,18 @@ def test_forty_submitters_get_exactly_the_limit(engine: Engine, gateway: Any) ->
     assert not accepted.replayed, "a refused submit does not use up its key"
 
 
+def test_owners_who_come_at_once_fill_the_queue_exactly(engine: Engine, gateway: Any) -> None:
+    answers, left = [], 70
+    while left:
+        owners = [{"owner": f"owner-{left}-{number}"} for number in range(left)]
+        told = submit_all(gateway, *owners, limits=Limits(0, 50), submitters=min(left, 40))
+        answers += [answer for answer in told if not isinstance(answer, Conflict)]
+        left = 70 - len(answers)
+    assert sum(isinstance(answer, Receipt) for answer in answers) == 50
+    assert sum(isinstance(answer, QueueFull) for answer in answers) == 20
+    assert len(order(engine)) == 50
+
+
 def test_who_is_refused_is_told_when_there_may_be_room(engine: Engine, gateway: Any) -> None:
     with engine.begin() as db:
         db.execute(text("INSERT INTO workers (name, families, device, state) VALUES ('w', '{paced}', 'cpu', 'ready')"))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
+import psycopg2
 import pytest
 
 from services.gateway.app import make_app
@@ -26,6 +27,14 @@ def links(database_url: str, redis_url: str) -> Iterator[tuple[Link, Link]]:
 def through(link: Link, url: str) -> str:
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{link.port}"))
+
+
+@contextmanager
+def locked(database_url: str) -> Iterator[None]:
+    """Somebody holds the table of jobs."""
+    with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE jobs")
+        yield
 
 
 def test_it_tells_what_is_away(database_url: str, redis_url: str, storage_url: str, links: tuple[Link, Link]) -> None:
@@ -60,6 +69,9 @@ def test_it_tells_what_is_away(database_url: str, redis_url: str, storage_url: s
             assert await ready(client) == (503, ["database"])
             assert (await client.get("/jobs")).status_code == 503
             postgres.open()
+            assert await ready(client) == (200, [])
+            with locked(database_url):
+                assert await ready(client) == (503, ["database"])
             assert await ready(client) == (200, [])
             app.state.gateway.draining = True
             assert await ready(client) == (503, [])

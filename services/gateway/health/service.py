@@ -20,6 +20,7 @@ from shared.durability import Unfit, check_redis
 from shared.storage.interface import StorageError
 
 PATIENCE = 2.0  # seconds a server may take to answer
+JOBS = "SELECT 1 FROM jobs LIMIT 0"  # a table that is locked says nothing
 PROFILES = {
     "sd": ("status", "timestamp", "model_status"),
     "aetherist": ("status", "version", "gpu_available", "model_loaded"),
@@ -57,11 +58,17 @@ async def health(state: GatewayState) -> dict[str, Any]:
 async def check_servers(state: GatewayState) -> dict[str, dict[str, Any]]:
     """Ask Postgres, Redis and storage; `error` is a short word, never an address."""
     answers = await asyncio.gather(
-        _check(state.read_pool.fetchval("SELECT 1")),
+        _check(_ask_postgres(state)),
         _check(_ask_redis(state)),
         _check(run_in_threadpool(state.storage.check)),
     )
     return dict(zip(("database", "redis", "storage"), answers, strict=True))
+
+
+async def _ask_postgres(state: GatewayState) -> None:
+    """On both ways: what is read, and what is accepted."""
+    await state.read_pool.execute(JOBS)
+    await state.submit_pool.execute(JOBS)
 
 
 async def _ask_redis(state: GatewayState) -> None:
