@@ -16,7 +16,7 @@ from tests.faults.history import History, say
 from tests.faults.load_figures import Stopwatch, told_of
 from tests.faults.proxy import Network
 from tests.faults.rig import ACCOUNTS, Rig
-from tests.faults.servers import Postgres, Redis
+from tests.faults.servers import Postgres, Receiver, Redis
 from tests.platform import wait_until
 
 OWNERS = ("ada", "ben", "cleo", "dora", "emil")
@@ -35,11 +35,11 @@ Size = Callable[[int, int], int]
 
 @pytest.fixture(scope="module")
 def whole_rig(
-    tmp_path_factory: pytest.TempPathFactory, network: Network, postgres: Postgres, redis: Redis
+    tmp_path_factory: pytest.TempPathFactory, network: Network, postgres: Postgres, redis: Redis, receiver: Receiver
 ) -> Iterator[Rig]:
-    """With accounts, and nobody to whom ends are told; in the place of the rig without."""
+    """With accounts; in the place of the rig without."""
     folder, database = tmp_path_factory.mktemp("rig-with-a-backlog"), postgres.database("faults_backlog")
-    with Rig(folder, network, database, redis.database(4), settings=ACCOUNTS).running() as rig:
+    with Rig(folder, network, database, redis.database(4), receiver, settings=ACCOUNTS).running() as rig:
         yield rig
 
 
@@ -47,7 +47,9 @@ def test_a_backlog(rig: Rig, history: History, size: Size) -> None:
     """A backlog of five owners, who came one after the other, and 20 cancels a second while it drains"""
     count = size(60, 2000)
     with httpx.Client(base_url=rig.url("gateway-1"), timeout=30) as http:
-        clients = [history.client(name, register(http, name).headers) for name in OWNERS]
+        people = {name: register(http, name).headers for name in OWNERS}
+    clients = [history.client(name, headers) for name, headers in people.items()]
+    rig.register_receiver(people[OWNERS[0]])  # one of them is told of each end
     for worker in rig.members("worker"):
         worker.kill()
     clock = Stopwatch()
@@ -57,11 +59,12 @@ def test_a_backlog(rig: Rig, history: History, size: Size) -> None:
     print(f"{5 * count} jobs accepted, {5 * count / clock.seconds:.0f} a second")
     began = len(history.record.exchanges)
     rig.broke()
-    with People(history, {client.tenant: client for client in clients}):
+    with People(history, {client.tenant: client for client in clients}) as asked:
         rig.start("worker-1", "worker-2")
         clock = Stopwatch()
         wait_until(lambda: not _live(rig), 600, "the end of the backlog")
         seconds = clock.seconds
+    print(f"{asked.cancels / asked.seconds:.1f} cancels a second")
     states = list(history.states().values())
     done, cancelled = states.count("completed"), states.count("cancelled")
     print(f"{done} done and {cancelled} cancelled in {seconds:.1f} s: {done / seconds:.0f} a second")
@@ -87,7 +90,8 @@ class People:
     def __init__(self, history: History, clients: dict[str, Client]) -> None:
         self._jobs, self._clients = list(history.record.jobs.values()), clients
         random.Random(len(self._jobs)).shuffle(self._jobs)
-        self._ended = threading.Event()
+        self._ended, self._clock = threading.Event(), Stopwatch()
+        self.cancels, self.seconds = 0, 0.0
         self._problems: list[BaseException] = []
         self._threads = [threading.Thread(target=self._work, args=(ask,)) for ask in (self._cancel, self._look)]
 
@@ -105,8 +109,8 @@ class People:
 
     def _work(self, ask: Callable[[Client, str], object]) -> None:
         try:
-            for job in self._jobs:
-                if self._ended.wait(1 / CANCELS):
+            for number, job in enumerate(self._jobs):
+                if self._ended.wait(max(0.0, number / CANCELS - self._clock.seconds)):
                     return
                 ask(self._clients[job.tenant], job.id)
         except BaseException as problem:  # told to whoever waits
@@ -114,6 +118,7 @@ class People:
 
     def _cancel(self, client: Client, job: str) -> None:
         client.cancel(job)
+        self.cancels, self.seconds = self.cancels + 1, self._clock.seconds
 
     def _look(self, client: Client, job: str) -> None:
         client.status(job)

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import accumulate
 
 import httpx
 import pytest
@@ -25,7 +26,7 @@ from tests.faults.history import History, say
 from tests.faults.load_figures import MIB, told_of, watching
 from tests.faults.proxy import Network
 from tests.faults.rig import ACCOUNTS, Rig
-from tests.faults.servers import Postgres, Redis
+from tests.faults.servers import Postgres, Receiver, Redis
 from tests.platform import wait_until
 from tests.toys.runner import content
 
@@ -33,15 +34,16 @@ Size = Callable[[int, int], int]
 OWNERS = ("ann", "bob", "cid", "dan")
 ROOM = 100 * MIB  # by which a gateway may grow
 GIGABYTES = 5 * 10**9
+RATE, LIVE, QUEUE = 5, 20, 60  # submits a second and live jobs of an owner, queued jobs of all
 
 
 @pytest.fixture(scope="module")
 def whole_rig(
-    tmp_path_factory: pytest.TempPathFactory, network: Network, postgres: Postgres, redis: Redis
+    tmp_path_factory: pytest.TempPathFactory, network: Network, postgres: Postgres, redis: Redis, receiver: Receiver
 ) -> Iterator[Rig]:
-    """With accounts, and nobody to whom ends are told; in the place of the rig without."""
+    """With accounts; in the place of the rig without."""
     folder, database = tmp_path_factory.mktemp("rig-under-pressure"), postgres.database("faults_pressure")
-    with Rig(folder, network, database, redis.database(5), settings=ACCOUNTS).running() as rig:
+    with Rig(folder, network, database, redis.database(5), receiver, settings=ACCOUNTS).running() as rig:
         yield rig
 
 
@@ -50,6 +52,7 @@ def owner(rig: Rig, history: History) -> tuple[Client, dict[str, str]]:
     name = f"p{uuid.uuid4().hex[:12]}"
     with httpx.Client(base_url=rig.url("gateway-1"), timeout=30) as http:
         headers = register(http, name).headers
+    rig.register_receiver(headers)
     return history.client(name, headers), headers
 
 
@@ -63,30 +66,33 @@ def head(request: str, headers: dict[str, str]) -> bytes:
 
 
 def test_overload(rig: Rig, history: History, size: Size) -> None:
-    """More than the rate, live jobs and queue allow: all else is refused with a time, what was accepted completes"""
-    history.excused, history.live_jobs = {503}, 20
+    """Twice what the rate, live jobs and queue allow: all else is refused with a time, what was accepted completes"""
+    history.excused, history.live_jobs = {503}, LIVE
     with httpx.Client(base_url=rig.url("gateway-1"), timeout=30) as http:
         people = {name: register(http, name) for name in (*OWNERS, "free")}
+    for person in people.values():
+        rig.register_receiver(person.headers)
     tier = "UPDATE users SET tier = 'enterprise' WHERE username = ANY(%s) RETURNING 1"
     assert len(rig.postgres.rows(tier, list(OWNERS))) == len(OWNERS)
     limits = {
         "ATELIER_RATE_LIMITS": "true",
-        "ATELIER_ENTERPRISE_PER_MINUTE": "3000",
-        "ATELIER_MAX_LIVE_JOBS": "20",
-        "ATELIER_QUEUE_SIZE": "60",
+        "ATELIER_ENTERPRISE_PER_MINUTE": str(60 * RATE),
+        "ATELIER_MAX_LIVE_JOBS": str(LIVE),
+        "ATELIER_QUEUE_SIZE": str(QUEUE),
         "ATELIER_SUBMIT_TURN_SECONDS": "1",
     }
     rig.start("gateway-1", "gateway-2", **limits)
     clients = [history.client(name, person.headers) for name, person in people.items()]
     refusals: Counter[str] = Counter()
     untold: list[str] = []
-    until = time.monotonic() + size(6, 60)
+    seconds = size(6, 60)
+    until = time.monotonic() + seconds
     rig.broke()
 
     def push(client: Client) -> None:
         while time.monotonic() < until:
             key = uuid.uuid4().hex
-            body = {"steps": 1, "step_seconds": 0.05, "say": f"canary-of-{client.tenant} {say(0)}"}
+            body = {"steps": 1, "step_seconds": 0.2, "say": f"canary-of-{client.tenant} {say(0)}"}
             status, response = client.ask("POST", "/toys/play", key=key, json=body)
             assert response is not None
             if status == 202:
@@ -119,7 +125,11 @@ def test_overload(rig: Rig, history: History, size: Size) -> None:
     told_of("submits", (told for told in exchanges if told.path == "/toys/play"))
     for name, start, end in (("status", "/status/", ""), ("results", "/results/", ""), ("cancel", "/jobs/", "/cancel")):
         told_of(name, (told for told in exchanges if told.path.startswith(start) and told.path.endswith(end)))
-    print(len(history.jobs), "accepted;", dict(refusals))
+    offered = Counter(told.tenant for told in exchanges if told.path == "/toys/play")
+    print(offered.total(), "offered,", len(history.jobs), "accepted;", dict(refusals))
+    assert offered[OWNERS[0]] >= 2 * RATE * seconds
+    assert offered.total() >= 2 * len(history.jobs)
+    assert _longest_queue(rig, history.jobs) <= QUEUE
     assert {told.status for told in exchanges if told.path == "/toys/play"} <= {202, 429, 503}
     assert untold == []
     assert {"429 rate_limited", "429 too_many_jobs", "503 queue_full"} <= refusals.keys()
@@ -127,6 +137,13 @@ def test_overload(rig: Rig, history: History, size: Size) -> None:
     history.ended()
     assert set(history.states().values()) <= {"completed", "cancelled"}
     history.verify()
+
+
+def _longest_queue(rig: Rig, jobs: list[str]) -> int:
+    """The most of these jobs that were queued at one moment."""
+    moves = "SELECT before, state FROM moves WHERE job = ANY(%s::uuid[]) ORDER BY number"
+    changes = ((after == "queued") - (before == "queued") for before, after in rig.postgres.rows(moves, jobs))
+    return max(accumulate(changes))
 
 
 # --- too slow ones
@@ -259,9 +276,10 @@ def _stored(rig: Rig) -> int:
 
 
 def test_retention_during_downloads(rig: Rig, history: History, size: Size) -> None:
-    """Results pass their time while they are read slowly: readers get all of them, those who come later 410"""
+    """Results pass their time and are deleted while they are read: readers get all of them, who comes later 410"""
     (client, credential), readers = owner(rig, history), size(6, 50)
-    record = Record()  # the judge would miss their files
+    rig.start("coordinator-1", "coordinator-2", ATELIER_PURGE_GRACE_SECONDS="1")
+    before, record = _stored(rig), Record()  # the judge would miss their files
     gateways = [rig.url(member.name) for member in rig.members("gateway")]
     passing = Client(record, gateways, client.tenant, credential)
     jobs = [passing.submit(files=2, size=4_000_000, seed=10 * number, say=say(number)) for number in range(5)]
@@ -286,11 +304,12 @@ def test_retention_during_downloads(rig: Rig, history: History, size: Size) -> N
     with ThreadPoolExecutor(readers) as pool:
         reading = [pool.submit(read, number) for number in range(readers)]
         half.wait()
-        others = [client.submit(say=say(number)) for number in range(size(3, 20))]
         rig.broke()
         rig.postgres.rows("UPDATE jobs SET purge_after = now() WHERE id = ANY(%s::uuid[]) RETURNING 1", jobs)
         wait_until(lambda: {passing.ask("GET", f"/results/{job}")[0] for job in jobs} == {410}, 60, "410")
+        wait_until(lambda: _stored(rig) <= before, 60, "the files to be deleted")
         gone.set()
+        others = [client.submit(say=say(number)) for number in range(size(3, 20))]
         read_whole = [task.result() for task in reading]
     for job, answer in read_whole:
         seed = 10 * jobs.index(job)
