@@ -90,10 +90,12 @@ class People:
     def __init__(self, history: History, clients: dict[str, Client]) -> None:
         self._jobs, self._clients = list(history.record.jobs.values()), clients
         random.Random(len(self._jobs)).shuffle(self._jobs)
-        self._ended, self._clock = threading.Event(), Stopwatch()
+        self._ended, self._lock, self._clock = threading.Event(), threading.Lock(), Stopwatch()
         self.cancels, self.seconds = 0, 0.0
         self._problems: list[BaseException] = []
-        self._threads = [threading.Thread(target=self._work, args=(ask,)) for ask in (self._cancel, self._look)]
+        # An answer may take longer than the pause between two cancels: three take turns.
+        work = [(self._cancel, turn, 3) for turn in range(3)] + [(self._look, 0, 1)]
+        self._threads = [threading.Thread(target=self._work, args=args) for args in work]
 
     def __enter__(self) -> People:
         for thread in self._threads:
@@ -107,9 +109,10 @@ class People:
         if self._problems:
             raise self._problems[0]
 
-    def _work(self, ask: Callable[[Client, str], object]) -> None:
+    def _work(self, ask: Callable[[Client, str], object], first: int, step: int) -> None:
         try:
-            for number, job in enumerate(self._jobs):
+            for number in range(first, len(self._jobs), step):
+                job = self._jobs[number]
                 if self._ended.wait(max(0.0, number / CANCELS - self._clock.seconds)):
                     return
                 ask(self._clients[job.tenant], job.id)
@@ -118,7 +121,8 @@ class People:
 
     def _cancel(self, client: Client, job: str) -> None:
         client.cancel(job)
-        self.cancels, self.seconds = self.cancels + 1, self._clock.seconds
+        with self._lock:
+            self.cancels, self.seconds = self.cancels + 1, self._clock.seconds
 
     def _look(self, client: Client, job: str) -> None:
         client.status(job)
