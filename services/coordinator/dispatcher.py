@@ -43,6 +43,7 @@ class Dispatcher:
         self._listener = Listener(settings.database_url, QUEUED_CHANNEL)
         self._slots: dict[str, int] = {}
         self._slots_at = -SLOTS_AGE
+        self._poll_at = time.monotonic() + POLL
         self._stopping = False
 
     def run(self) -> None:
@@ -104,9 +105,12 @@ class Dispatcher:
         return self._slots
 
     def _wait(self) -> Iterable[str]:
-        """The families to look at next: those notified, or all of them after POLL seconds of silence."""
-        notified = set(self._listener.wait(POLL, self._woken)) & set(self._families)
-        return notified or self._families
+        """The families to look at next: those notified, or all of them once POLL seconds have passed since they were."""
+        notified = self._listener.wait(max(0.0, self._poll_at - time.monotonic()), self._woken)
+        if time.monotonic() < self._poll_at:
+            return set(notified) & set(self._families)
+        self._poll_at = time.monotonic() + POLL
+        return self._families
 
     def _close(self) -> None:
         self._listener.close()
