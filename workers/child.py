@@ -27,11 +27,27 @@ log = get_logger(__name__)
 
 # Set by the parent for its children: where each keeps its last words.
 WORDS_FOLDER = "WORKER_LAST_WORDS"
+ROOM = "atelier-worker-"  # how that folder's name begins; what follows is of this run of the worker alone
 
 
 def worker_name(parent: int) -> str:
     """The worker's name in the fleet: its host and the pid of its parent process."""
     return f"{socket.gethostname()}-{parent}"
+
+
+def child_name(parent: int, pid: int) -> str:
+    """A child's name in leases. It tells the run too: a container that starts again has the host name and pids it had."""
+    return f"{worker_name(parent)}/{_run()}.{pid}"
+
+
+def pid_of(name: str) -> int | None:
+    """The pid of a child of this worker; None if it was one of an earlier run."""
+    run, _, pid = name.rsplit("/", 1)[1].rpartition(".")
+    return int(pid) if run == _run() else None
+
+
+def _run() -> str:
+    return Path(os.environ[WORDS_FOLDER]).name.removeprefix(ROOM)
 
 
 def words_path(pid: int) -> Path:
@@ -72,7 +88,7 @@ def executor() -> Executor:
         open_storage(settings.storage_url, settings.s3_endpoint_url, settings.s3_region),
         EventPublisher(settings.redis_url),
         residency,
-        f"{name}/{os.getpid()}",
+        child_name(os.getppid(), os.getpid()),
         reporter.tell,
         last_words(),
     )

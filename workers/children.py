@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from shared.jobs.records import Seen
-from workers.child import WORDS_FOLDER, words_path
+from workers.child import ROOM, WORDS_FOLDER, words_path
 from workers.runtime import memory_peak
 from workers.runtime.last_words import Begun, begun_by, lines_of
 
@@ -86,9 +86,9 @@ class Children:
         """Their pids."""
         return [process.pid for process in self._pool._pool if process.is_alive()]
 
-    def left_by(self, pid: int) -> Seen:
-        """What this dead child left; nothing if it came and went between two looks."""
-        child = self._known.get(pid)
+    def left_by(self, pid: int | None) -> Seen:
+        """What this dead child left; nothing if it came and went between two looks, or in an earlier run."""
+        child = self._known.get(pid) if pid is not None else None
         return child.left() if child is not None else Seen()
 
     def say_of(self, pid: int, line: str) -> None:
@@ -99,7 +99,7 @@ class Children:
 
 def make_room() -> None:
     """The folder of the children's last words, which only this user may read; they inherit its name."""
-    os.environ[WORDS_FOLDER] = tempfile.mkdtemp(prefix="atelier-worker-")
+    os.environ[WORDS_FOLDER] = tempfile.mkdtemp(prefix=ROOM)
 
 
 def remove_room() -> None:

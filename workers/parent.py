@@ -29,7 +29,7 @@ from shared.jobs.upkeep import Budget, reap_worker
 from shared.logging import get_logger
 from shared.settings import Settings, get_settings
 from shared.storage.open import open_storage
-from workers.child import worker_name
+from workers.child import pid_of, worker_name
 from workers.children import Children, remove_room
 from workers.families import served_families
 from workers.model_folders import HASHES
@@ -141,8 +141,8 @@ class Guard(threading.Thread):
         self._end_if_deaf(bool(unheard) and not held)
         alive = set(self._children.alive())
         for row in held:
-            pid = int(row.lease_owner.rsplit("/", 1)[1])
-            if pid not in alive:
+            pid = pid_of(row.lease_owner)
+            if pid is None or pid not in alive:
                 self._reap(row.lease_owner, self._children.left_by(pid))
             elif row.hopeless:
                 log.error("the child does not stop, killing it", pid=pid)

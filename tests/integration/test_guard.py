@@ -1,0 +1,105 @@
+"""What a worker's parent does for its children, with a pool that is not Celery's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from shared.database import open_database
+from shared.ids import new_id
+from shared.settings import Settings
+from tests.platform import wait_until
+from workers import parent
+from workers.child import ROOM, WORDS_FOLDER, child_name
+from workers.parent import Guard
+
+
+class Process:
+    """A child as Celery's pool knows it."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        self.pid = self._process.pid
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def exitcode(self) -> int | None:
+        return self._process.poll()
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def child() -> Iterator[Process]:
+    process = Process()
+    yield process
+    process.end()
+
+
+@pytest.fixture
+def settings(environment: dict[str, str]) -> Settings:
+    names = ("database_url", "redis_url", "storage_url")
+    return Settings(**{name: environment[name.upper()] for name in names})
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    engine = open_database(settings.database_url)
+    with engine.begin() as db:
+        db.execute(text("TRUNCATE jobs, workers CASCADE"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def guard(settings: Settings, child: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guard]:
+    """A thread that looks often; not started."""
+    monkeypatch.setenv(WORDS_FOLDER, str(tmp_path / f"{ROOM}now"))
+    monkeypatch.setattr(parent, "REPORT_SECONDS", 0.1)
+    monkeypatch.setattr(parent, "LOOK_SECONDS", 0.05)
+    celerys: Any = SimpleNamespace(pool=SimpleNamespace(_pool=SimpleNamespace(_pool=[child])))
+    guard = Guard(settings, celerys)
+    yield guard
+    if guard.is_alive():
+        guard.leave()
+
+
+def add(engine: Engine, holder: str, lease: str = "-1 s") -> None:
+    """A running job."""
+    insert = """INSERT INTO jobs (id, owner, family, operation, input, turn, state, attempt, started_at,
+            attempt_started_at, lease_owner, lease_expires_at)
+        VALUES (:id, 'ann', 'toy', 'toy.play', '{}', 1, 'running', 1, now(), now(), :holder, now() + :lease)"""
+    with engine.begin() as db:
+        db.execute(text(insert.replace(":lease", "CAST(:lease AS interval)")), {"id": new_id(), "holder": holder, "lease": lease})
+
+
+def states(engine: Engine) -> list[str]:
+    with engine.begin() as db:
+        return list(db.execute(text("SELECT state FROM jobs ORDER BY id")).scalars())
+
+
+def test_a_child_is_not_taken_for_one_of_an_earlier_run(
+    guard: Guard, child: Process, engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A container that starts again has the same host name, and its processes have the same pids."""
+    now = child_name(os.getpid(), child.pid)
+    monkeypatch.setenv(WORDS_FOLDER, str(tmp_path / f"{ROOM}before"))
+    before = child_name(os.getpid(), child.pid)
+    monkeypatch.setenv(WORDS_FOLDER, str(tmp_path / f"{ROOM}now"))
+    add(engine, before)
+    add(engine, now, "60 s")
+    guard.start()
+    wait_until(lambda: states(engine) == ["queued", "running"], 10, "the first to be moved on")
+    assert child.is_alive()
