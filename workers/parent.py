@@ -20,7 +20,7 @@ from shared.breakers.models import BreakerRule, trip
 from shared.catalog.reports import report_models
 from shared.database import open_database
 from shared.events import EventPublisher
-from shared.family import ModelCard
+from shared.family import Family, ModelCard
 from shared.fleet import REPORT_SECONDS
 from shared.fleet.reports import forget_resident, report, touch
 from shared.jobs.claims import GOES_ON
@@ -78,6 +78,8 @@ class Guard(threading.Thread):
                 self._round()
             except SQLAlchemyError as error:
                 log.warning("the database is away", error=str(error).split("\n", 1)[0])
+            except Exception:  # a bug of ours in one look must not end all looks
+                log.exception("a look at the children failed")
             self._wait()
 
     def _wait(self) -> None:
@@ -119,7 +121,7 @@ class Guard(threading.Thread):
         The worker enters the fleet together with its first models: whoever sees it can name them.
         """
         families = served_families()
-        found = {family.name: family.discover() for family in families.values()}
+        found = {family.name: self._discovered(family) for family in families.values()}
         changed = {name: cards for name, cards in found.items() if cards != self._reported.get(name)}
         with self._engine.begin() as connection:
             if not self._reported:
@@ -128,6 +130,14 @@ class Guard(threading.Thread):
                 report_models(connection, self._name, name, cards)
         self._reported = found
         HASHES.compute_in_background()  # a later round tells them
+
+    def _discovered(self, family: Family) -> tuple[ModelCard, ...]:
+        """What lies on the disk now; what lay there before, while the disk cannot be read or changes under our eyes."""
+        try:
+            return tuple(family.discover())
+        except Exception as error:
+            log.warning("models could not be looked at", family=family.name, exc_info=error)
+            return self._reported.get(family.name, ())
 
     def _round(self) -> None:
         with self._engine.begin() as connection:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +15,13 @@ import pytest
 from sqlalchemy import Engine, text
 
 from shared.database import open_database
+from shared.family import ModelCard
 from shared.ids import new_id
 from shared.settings import Settings
 from tests.platform import wait_until
 from workers import parent
-from workers.child import ROOM, WORDS_FOLDER, child_name
+from workers.child import ROOM, WORDS_FOLDER, child_name, worker_name
+from workers.families import families
 from workers.parent import Guard
 
 
@@ -85,6 +88,11 @@ def add(engine: Engine, holder: str, lease: str = "-1 s") -> None:
         db.execute(text(insert.replace(":lease", "CAST(:lease AS interval)")), {"id": new_id(), "holder": holder, "lease": lease})
 
 
+def reported(engine: Engine) -> list[str]:
+    with engine.begin() as db:
+        return list(db.execute(text("SELECT name FROM workers")).scalars())
+
+
 def states(engine: Engine) -> list[str]:
     with engine.begin() as db:
         return list(db.execute(text("SELECT state FROM jobs ORDER BY id")).scalars())
@@ -103,3 +111,18 @@ def test_a_child_is_not_taken_for_one_of_an_earlier_run(
     guard.start()
     wait_until(lambda: states(engine) == ["queued", "running"], 10, "the first to be moved on")
     assert child.is_alive()
+
+
+def test_models_that_cannot_be_looked_at(guard: Guard, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One family's folder cannot be read: the worker enters the fleet with all others, and looks on."""
+
+    def unreadable() -> tuple[ModelCard, ...]:
+        raise PermissionError(13, "Permission denied")
+
+    toy = families()["toy"]
+    served = {"toy": toy, "broken": replace(toy, name="broken", discover=unreadable)}
+    monkeypatch.setattr(parent, "served_families", lambda: served)
+    guard.start()
+    wait_until(lambda: reported(engine), 10, "the worker's first report")
+    add(engine, f"{worker_name(os.getpid())}/before.1")
+    wait_until(lambda: states(engine) == ["queued"], 10, "the lost job to be moved on")
