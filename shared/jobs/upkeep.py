@@ -25,7 +25,8 @@ CRASHED_WORKERS = """
 DEVICE = "(SELECT nullif(device, 'auto') FROM workers WHERE name = split_part(lease_owner, '/', 1))"
 
 # A lost worker counts as a crash and as a failure, unless it ran a batch: nobody knows which of its jobs was at fault,
-# so none is charged, and each runs alone from then on. The error keeps who held the attempt. A job that was lost with
+# so none is charged, and each runs alone from then on. Nor does it count for a cancelled job, for which its parent may
+# have ended it: that says nothing of the job's model. The error keeps who held the attempt. A job that was lost with
 # one worker may have met a bad machine, and waits for nothing; one that was lost with several is at fault itself.
 LOST = recorded("'lost'", error="v.error", more=f", 'counted', v.charged = 1, 'device', {DEVICE}")
 REAP = f"""
@@ -41,7 +42,7 @@ FROM (
              WHEN batch_size = 1 AND :charge AND (crashes + 1 >= :max_crashes OR failures + 1 >= :max_failures
                  OR {CRASHED_WORKERS} >= :poison_workers) THEN 'failed'
              ELSE 'queued' END AS next,
-        (batch_size = 1 AND :charge)::int AS charged,
+        (batch_size = 1 AND :charge AND cancel_requested_at IS NULL)::int AS charged,
         jsonb_build_object('code', 'worker_lost', 'message', 'The worker was lost while it ran this job.',
             'attempt', attempt, 'worker', lease_owner, 'at', now()) AS error
     FROM jobs WHERE state = 'running' AND {{which}} LIMIT 100 FOR UPDATE SKIP LOCKED) v

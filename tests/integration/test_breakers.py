@@ -105,6 +105,17 @@ def test_different_jobs_open_a_breaker(db: Connection) -> None:
     assert trip(db, RULE) == [], "it is open"
 
 
+def test_children_that_were_ended_for_a_cancel_count_for_nothing(db: Connection) -> None:
+    for owner in ("ann", "bob", "eve"):
+        worker = f"w/{new_id()}"
+        job = add(db, owner=owner)
+        assert claim(db, job, worker, 60) is not None
+        db.execute(text("UPDATE jobs SET cancel_requested_at = now() WHERE id = :id"), {"id": job})
+        (moved,) = reap_worker(db, BUDGET, worker)
+        assert (moved.state, charged(db, job)) == ("cancelled", (0, 0))
+    assert trip(db, RULE) == []
+
+
 def test_models_that_do_not_load_open_it_too(db: Connection) -> None:
     for _ in range(3):
         fail_to_load(db, "gpu_oom")
