@@ -27,19 +27,25 @@ class Reaper:
 
     def round(self) -> None:
         """One look at all leases and deadlines."""
-        with self._engine.begin() as connection:
-            moved = expire(connection, self._settings.result_ttl_seconds)
-        self._tell(moved)
-        if time.monotonic() - self._since >= self._settings.lease_seconds:
-            with self._engine.begin() as connection:  # of its own: each round of bookings locks its owners' counters
-                moved = reap_expired(connection, self._budget, self._settings.lease_seconds, self._max_runtimes)
-                paused = trip(connection, self._breakers)
-            for model in paused:
-                log.error("a model is paused", **asdict(model))
+        while moved := self._expire():
             self._tell(moved)
+        if time.monotonic() - self._since >= self._settings.lease_seconds:
+            while moved := self._reap():
+                self._tell(moved)
+
+    def _expire(self) -> list[Moved]:
+        with self._engine.begin() as connection:
+            return expire(connection, self._settings.result_ttl_seconds)
+
+    def _reap(self) -> list[Moved]:
+        with self._engine.begin() as connection:  # of its own: each round of bookings locks its owners' counters
+            moved = reap_expired(connection, self._budget, self._settings.lease_seconds, self._max_runtimes)
+            paused = trip(connection, self._breakers)
+        for model in paused:
+            log.error("a model is paused", **asdict(model))
+        return moved
 
     def _tell(self, moved: list[Moved]) -> None:
         for job in moved:
             log.warning("job moved on", job=str(job.id), state=job.state)
-        if moved:
-            self._events.changed(*(job.id for job in moved))
+        self._events.changed(*(job.id for job in moved))

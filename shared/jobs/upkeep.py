@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Self
 from uuid import UUID
@@ -76,7 +77,8 @@ RETURNING id
 
 MARKED = text("""
 SELECT id, owner, attempt, deleted_at IS NOT NULL AS deleted FROM jobs
-WHERE purged = 'marked' AND purged_at < now() - make_interval(secs => :grace) LIMIT 100 FOR UPDATE SKIP LOCKED
+WHERE purged = 'marked' AND purged_at < now() - make_interval(secs => :grace) AND id <> ALL(CAST(:but AS uuid[]))
+LIMIT 10 FOR UPDATE SKIP LOCKED
 """)
 
 PURGED = text("UPDATE jobs SET purged = 'done', stored_bytes = 0 WHERE id = ANY(:ids)")
@@ -125,7 +127,10 @@ class Moved:
 
 
 def reap_expired(connection: Connection, budget: Budget, lease: float, max_runtimes: dict[str, float]) -> list[Moved]:
-    """T9: move on the jobs whose lease ran out, or that run longer than their family allows (seconds a family)."""
+    """T9: move on jobs whose lease ran out, or that run longer than their family allows (seconds a family).
+
+    None if there are no more.
+    """
     values = asdict(budget) | {"lease": lease, "max_runtimes": max_runtimes, "charge": True, "seen": NOTHING.values()}
     return [Moved(row.id, row.state) for row in connection.execute(REAP_EXPIRED, values)]
 
@@ -142,7 +147,7 @@ def reap_worker(
 
 
 def expire(connection: Connection, ttl: float) -> list[Moved]:
-    """T11: end queued jobs whose deadline passed."""
+    """T11: end queued jobs whose deadline passed; none if there are no more."""
     return [Moved(row.id, "expired") for row in connection.execute(EXPIRE, {"ttl": ttl})]
 
 
@@ -157,13 +162,17 @@ class Doomed:
 
 
 def mark_for_purge(connection: Connection) -> int:
-    """T12, first phase: from now on `/results` answers 410."""
+    """T12, first phase: from now on `/results` answers 410. How many were marked: none if no more are due."""
     return connection.execute(MARK).rowcount
 
 
-def marked(connection: Connection, grace: float) -> list[Doomed]:
-    """T12, second phase: jobs marked at least `grace` seconds ago (longer than any download). Locks the rows."""
-    return [Doomed(**row._mapping) for row in connection.execute(MARKED, {"grace": grace})]
+def marked(connection: Connection, grace: float, but: Collection[UUID] = ()) -> list[Doomed]:
+    """T12, second phase: some jobs marked at least `grace` seconds ago (longer than any download). Locks the rows.
+
+    Few, because Postgres ends a transaction that stands still for as long as a slow store takes for many.
+    """
+    rows = connection.execute(MARKED, {"grace": grace, "but": list(but)})
+    return [Doomed(**row._mapping) for row in rows]
 
 
 def purge_done(connection: Connection, jobs: list[Doomed]) -> None:

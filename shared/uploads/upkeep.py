@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -18,7 +19,8 @@ DOOMED = text("""
 SELECT id, owner FROM uploads doomed
 WHERE deleted_at < now() - make_interval(secs => :grace)
     AND NOT EXISTS (SELECT 1 FROM uploads other WHERE other.content = doomed.id AND other.id <> doomed.id)
-LIMIT 100 FOR UPDATE SKIP LOCKED
+    AND id <> ALL(CAST(:but AS uuid[]))
+LIMIT 10 FOR UPDATE SKIP LOCKED
 """)
 REMOVE = text("DELETE FROM uploads WHERE id = ANY(:ids)")
 
@@ -32,13 +34,14 @@ class DoomedUpload:
 
 
 def expire_uploads(connection: Connection) -> int:
-    """Delete uploads past their time: from now on nobody can use them."""
+    """Delete uploads past their time: from now on nobody can use them. None if no more are due."""
     return connection.execute(EXPIRE).rowcount
 
 
-def doomed_uploads(connection: Connection, grace: float) -> list[DoomedUpload]:
-    """Those deleted at least `grace` seconds ago (longer than any copy or part takes). Locks the rows."""
-    return [DoomedUpload(**row._mapping) for row in connection.execute(DOOMED, {"grace": grace})]
+def doomed_uploads(connection: Connection, grace: float, but: Collection[UUID] = ()) -> list[DoomedUpload]:
+    """Some of those deleted at least `grace` seconds ago (longer than any copy or part takes). Locks the rows."""
+    rows = connection.execute(DOOMED, {"grace": grace, "but": list(but)})
+    return [DoomedUpload(**row._mapping) for row in rows]
 
 
 def remove_uploads(connection: Connection, uploads: list[DoomedUpload]) -> None:

@@ -132,7 +132,7 @@ def finish(connection: Connection, due: Due, outcome: Outcome) -> bool:
     return True
 
 
-def forget_old(connection: Connection, age: float) -> None:
-    """Delete what ended more than `age` seconds ago, and secrets that no longer sign."""
-    connection.execute(FORGET, {"age": age, "most": MAX_FORGOTTEN})
+def forget_old(connection: Connection, age: float) -> int:
+    """Delete what ended more than `age` seconds ago, none if there is no more, and secrets that no longer sign."""
     connection.execute(FORGET_SECRETS)
+    return connection.execute(FORGET, {"age": age, "most": MAX_FORGOTTEN}).rowcount
