@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 from functools import lru_cache
-from pathlib import Path
 
 from celery.signals import worker_process_init
 
@@ -22,12 +21,9 @@ from workers.runtime.executor import Executor
 from workers.runtime.last_words import LastWords
 from workers.runtime.residency import Residence, Residency
 from workers.runtime.residency_reporter import ResidencyReporter
+from workers.runtime.room import run_name, words_path
 
 log = get_logger(__name__)
-
-# Set by the parent for its children: where each keeps its last words.
-WORDS_FOLDER = "WORKER_LAST_WORDS"
-ROOM = "atelier-worker-"  # how that folder's name begins; what follows is of this run of the worker alone
 
 
 def worker_name(parent: int) -> str:
@@ -36,23 +32,14 @@ def worker_name(parent: int) -> str:
 
 
 def child_name(parent: int, pid: int) -> str:
-    """A child's name in leases. It tells the run too: a container that starts again has the host name and pids it had."""
-    return f"{worker_name(parent)}/{_run()}.{pid}"
+    """A child's name in leases. It tells the run: a container that starts again has the host name and pids it had."""
+    return f"{worker_name(parent)}/{run_name()}.{pid}"
 
 
 def pid_of(name: str) -> int | None:
     """The pid of a child of this worker; None if it was one of an earlier run."""
     run, _, pid = name.rsplit("/", 1)[1].rpartition(".")
-    return int(pid) if run == _run() else None
-
-
-def _run() -> str:
-    return Path(os.environ[WORDS_FOLDER]).name.removeprefix(ROOM)
-
-
-def words_path(pid: int) -> Path:
-    """The file of this child's last words."""
-    return Path(os.environ[WORDS_FOLDER]) / str(pid)
+    return int(pid) if run == run_name() else None
 
 
 @lru_cache

@@ -11,9 +11,9 @@ from contextlib import suppress
 from typing import Any
 
 from shared.jobs.records import Seen
-from workers.child import ROOM, WORDS_FOLDER, words_path
 from workers.runtime import memory_peak
 from workers.runtime.last_words import Begun, begun_by, lines_of
+from workers.runtime.room import ROOM, WORDS_FOLDER, files_path, words_path
 
 REMEMBERED = 60.0  # seconds for which a dead child is asked after
 
@@ -34,6 +34,7 @@ class Child:
             return False
         if not self.process.is_alive():
             self.died_at = time.monotonic()
+            shutil.rmtree(files_path(self.pid), ignore_errors=True)
             return True
         begun, peak = begun_by(self._words), memory_peak.peak_of(self.pid)
         if peak is not None and begun is not None and begun == begun_by(self._words):

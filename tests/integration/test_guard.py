@@ -20,9 +20,10 @@ from shared.ids import new_id
 from shared.settings import Settings
 from tests.platform import wait_until
 from workers import parent
-from workers.child import ROOM, WORDS_FOLDER, child_name, worker_name
+from workers.child import child_name, worker_name
 from workers.families import families
 from workers.parent import Guard
+from workers.runtime.room import ROOM, WORDS_FOLDER
 
 
 class Process:
@@ -85,7 +86,10 @@ def add(engine: Engine, holder: str, lease: str = "-1 s") -> None:
             attempt_started_at, lease_owner, lease_expires_at)
         VALUES (:id, 'ann', 'toy', 'toy.play', '{}', 1, 'running', 1, now(), now(), :holder, now() + :lease)"""
     with engine.begin() as db:
-        db.execute(text(insert.replace(":lease", "CAST(:lease AS interval)")), {"id": new_id(), "holder": holder, "lease": lease})
+        db.execute(
+            text(insert.replace(":lease", "CAST(:lease AS interval)")),
+            {"id": new_id(), "holder": holder, "lease": lease},
+        )
 
 
 def reported(engine: Engine) -> list[str]:

@@ -16,6 +16,7 @@ from shared.jobs.artifacts import input_key
 from shared.jobs.claims import Claim
 from shared.storage.interface import Storage, StorageError
 from workers.runtime.fetching import keep_address
+from workers.runtime.room import own_files
 from workers.runtime.runner import RunnerError
 
 
@@ -42,7 +43,7 @@ def fetched(
     if not operation.files:
         yield {}
         return
-    with tempfile.TemporaryDirectory(prefix="atelier-input-") as folder:
+    with tempfile.TemporaryDirectory(prefix="atelier-input-", dir=own_files()) as folder:
         files = {}
         for field, rule in operation.files.items():
             expected = getattr(request, field)

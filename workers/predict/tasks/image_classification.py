@@ -20,6 +20,7 @@ from workers.predict.tasks.labels import best_labels
 from workers.predict.tasks.loading import load_network, load_part
 from workers.predict.tasks.task import OnStep, Prepared, Task
 from workers.runtime.pictures import read_picture
+from workers.runtime.room import own_files
 from workers.runtime.runner import InputRejected
 
 SIDE = 2048  # pixels that are looked at; classifiers shrink pictures to a few hundred
@@ -52,7 +53,7 @@ def _inline(text: Any, place: str) -> Image.Image:
         content = base64.b64decode(DATA_URI.sub("", text, count=1), validate=True)
     except (binascii.Error, ValueError):
         raise InputRejected(f"Invalid {place}: it is neither base64 nor a data URI of a picture.") from None
-    with tempfile.NamedTemporaryFile(prefix="atelier-") as file:
+    with tempfile.NamedTemporaryFile(prefix="atelier-", dir=own_files()) as file:
         file.write(content)
         file.flush()
         return read_picture(Path(file.name), place, SIDE)
