@@ -16,6 +16,7 @@ from workers.families import served_families
 settings = get_settings()
 app = Celery("atelier", amqp=Amqp, broker=settings.redis_url, include=["workers.tasks"])
 app.conf.update(celery_settings({family.name: family.queue for family in served_families().values()}))
+app.conf.worker_pool = "workers.pool:TaskPool"
 
 
 @setup_logging.connect

@@ -84,5 +84,6 @@ def executor() -> Executor:
 @worker_process_init.connect
 def _on_start(**_: object) -> None:
     last_words()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # also what it starts does not heed it
     # The parent sends this when it is asked to stop; it does not interrupt a step that runs.
     signal.signal(signal.SIGUSR2, lambda *_: executor().drain())

@@ -64,7 +64,10 @@ class Executor:
         self._heartbeat.start()
 
     def drain(self) -> None:
-        """The worker stops: finish what fits the grace period, hand back the rest, claim nothing more."""
+        """The worker stops: finish what fits the grace period, hand back the rest, claim nothing more.
+
+        Told again, hand back all of it.
+        """
         self._intake.drain()
 
     def close(self) -> None:

@@ -29,8 +29,9 @@ class Intake:
         self.drain_until: float | None = None
 
     def drain(self) -> None:
-        """Claim nothing more; what runs may take the grace period."""
-        self.drain_until = time.monotonic() + self._settings.drain_seconds
+        """Claim nothing more; what runs may take the grace period. Told again, it stops at its next step."""
+        grace = self._settings.drain_seconds if self.drain_until is None else 0
+        self.drain_until = time.monotonic() + grace
 
     def answer(self, connection: Connection, family: str, job_id: UUID) -> list[Claim]:
         """A doorbell rang: that job if it is still there, else the family's next one, each with its companions."""
