@@ -16,8 +16,10 @@ a Postgres with fsync; leases are 2 s and heartbeats 0.5 s (on a server 60 and 1
 counts what breaks a promise. `make test` runs what concerns gateways and coordinators with smaller numbers, and proves
 by six mutants of the product that the judge sees what it should. `make soak` breaks by chance for as long as one likes.
 
-*Recovered in*: the longest time from a fault until what it hit went on: where attempts were lost, until their jobs
-were claimed again; else until the next job was completed. The time that a server was away counts, and so do leases.
+*Recovered in*: the longest time until what was hit went on. Of a fault of one moment, such as a kill, it counts from
+that moment: where attempts were lost, until their jobs were claimed again, leases included; else until the next job
+was completed. Of one that lasted, such as a server that was away, it counts from its healing: until the lost jobs were
+claimed again, and until a job was completed that was claimed after the healing.
 """
 
 
@@ -39,11 +41,24 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A promise of the product in numbers, and what was measured."""
+    """A promise of the product in numbers, the most or the least that it allows, and what was measured."""
 
     promise: str
-    budget: str
-    measured: str
+    measured: float
+    unit: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def is_met(self) -> bool:
+        return (self.at_most is None or self.measured <= self.at_most) and (
+            self.at_least is None or self.measured >= self.at_least
+        )
+
+    def __str__(self) -> str:
+        allowed = f"≤ {self.at_most:g}" if self.at_most is not None else f"≥ {self.at_least:g}"
+        met = "yes" if self.is_met else "**no**"
+        return f"| {self.promise} | {allowed} {self.unit} | {round(self.measured, 1):g} {self.unit} | {met} |"
 
 
 def note(report: Path | None, row: Row | Budget) -> None:
@@ -69,9 +84,8 @@ def table(rows: list[Row]) -> str:
 
 def budgets(found: list[Budget]) -> str:
     """Promise and measurement side by side, as Markdown."""
-    lines = ["| with the settings of a server | budget | measured |", "|---|---|---|"]
-    lines += [f"| {one.promise} | {one.budget} | {one.measured} |" for one in found]
-    return "\n".join(lines)
+    lines = ["| with the settings of a server | budget | measured | met |", "|---|---|---|---|"]
+    return "\n".join([*lines, *map(str, found)])
 
 
 def page(rows: list[Row], found: list[Budget]) -> str:

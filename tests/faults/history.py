@@ -14,7 +14,7 @@ import io
 import time
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -32,11 +32,12 @@ from tests.faults import figures, log
 from tests.faults.client import PATIENCE, Asked, Client, Exchange, Record
 from tests.faults.figures import Row, today
 from tests.faults.log import Move
-from tests.faults.rig import Rig
+from tests.faults.rig import Rig, Trouble
 from tests.platform import TERMINAL, wait_until
 from tests.toys.runner import content, mark
 
 SETTLE = 180  # seconds
+AFTERMATH = 10.0  # seconds and a lease: so long after its healing a fault may still be told to clients
 ENDS = ["job.completed", "job.failed", "job.cancelled", "job.expired"]
 ROWS = """
 SELECT id::text, owner, state, attempt, failures, crashes, drains, error, result_attempt, output, manifest, input,
@@ -68,7 +69,8 @@ class Violation:
 class History:
     """One experiment: its clients, and what may be answered while things are broken.
 
-    `excused` holds statuses ≥ 500 and "lost" for answers that never came.
+    `excused` holds statuses ≥ 500 and "lost" for answers that never came: from a fault until some seconds after its
+    healing; "exits" for processes that end by themselves.
     """
 
     rig: Rig
@@ -121,7 +123,7 @@ class History:
         faults = self.rig.faults
         figures.note(
             self.report,
-            Row(self.title, len(faults), len(self.jobs), self._recovery(faults), len(found), self.whole, today()),
+            Row(self.title, len(faults), len(self.jobs), self._recovery(), len(found), self.whole, today()),
         )
         if found:
             told = "\n".join(str(violation) for violation in found[:20])
@@ -143,6 +145,7 @@ class History:
             yield self._strangers()
             yield self._leftovers(rows)
             yield self._answers()
+            yield self._exits()
 
     def _rows(self) -> dict[str, dict[str, Any]]:
         with self.rig.postgres.cursor() as cursor:
@@ -333,13 +336,15 @@ class History:
         """I10: every request is answered in time, and an error has a cause that the experiment names."""
         counts: Counter[str] = Counter()
         first: dict[str, Exchange] = {}
+        troubles = self.rig.troubles()
         for told in self.record.exchanges:
             problem = None
+            excused = self.excused if any(self._met(told, trouble) for trouble in troubles) else set()
             if told.seconds >= PATIENCE or (told.lost and "Timeout" in told.lost):
                 problem = "hung"
-            elif told.lost and "lost" not in self.excused:
+            elif told.lost and "lost" not in excused:
                 problem = "was lost"
-            elif told.status and told.status >= 500 and told.status not in self.excused:
+            elif told.status and told.status >= 500 and told.status not in excused:
                 problem = f"got {told.status}"
             if problem:
                 counts[problem] += 1
@@ -349,30 +354,59 @@ class History:
                 "I10", None, f"{count} of {len(self.record.exchanges)} requests {problem}; {first[problem]}"
             )
 
+    def _met(self, told: Exchange, trouble: Trouble) -> bool:
+        """Whether it was under way while that lasted, or soon after."""
+        until = trouble.healed + float(self.rig.settings["ATELIER_LEASE_SECONDS"]) + AFTERMATH
+        return told.at <= until and told.at + told.seconds >= trouble.broke
+
+    def _exits(self) -> Iterator[Violation]:
+        """I10: no process ends that nobody has ended."""
+        exits = self.rig.taken_exits()
+        for name, code in () if "exits" in self.excused else exits:
+            yield Violation("I10", None, f"{name} ended by itself with {code}, see {self.rig[name].log}")
+
     def _storage(self) -> Storage:
         s3 = self.rig.s3
         return open_storage(self.rig.storage_url, f"http://127.0.0.1:{s3.port}" if s3 else None)
 
-    def _recovery(self, faults: list[float]) -> float | None:
-        """Seconds from a fault until what it hit went on: the longest.
+    def _recovery(self) -> float | None:
+        """Seconds from a fault, or from its healing if it has lasted, until what it hit went on: the longest.
 
-        Where attempts were lost, until their jobs were claimed again; else until the next job was completed.
+        Where attempts were lost, until their jobs were claimed again; else until the next job was completed, one that
+        was claimed after the healing.
         """
-        moves = log.moves(self.rig.postgres, self.jobs)
-        lost = [gap for made in moves.values() for gap in _gaps(made, faults)]
-        if lost:
-            return max(lost)
-        done = sorted(move.at.timestamp() for made in moves.values() for move in made if move.state == "completed")
-        nexts = [next((at - fault for at in done if at > fault), None) for fault in faults]
-        return max((gap for gap in nexts if gap is not None), default=None)
+        moves, troubles = log.moves(self.rig.postgres, self.jobs), self.rig.troubles()
+        gaps = [gap for made in moves.values() for gap in _gaps(made, troubles)]
+        waits, ends = list(gaps), [end for made in moves.values() for end in _completions(made)]
+        for trouble in troubles:
+            if trouble.lasted:
+                waits += _first(done - trouble.healed for claimed, done in ends if claimed > trouble.healed)
+            elif not gaps:
+                waits += _first(done - trouble.broke for _, done in ends if done > trouble.broke)
+        return max(waits, default=None)
 
 
-def _gaps(made: list[Move], faults: list[float]) -> Iterator[float]:
-    """From the last fault during each attempt that was lost to the next claim."""
-    claims = [move.at.timestamp() for move in made if move.state == "running" and move.before == "queued"]
-    for earlier, later in pairwise(claims):
-        if during := [fault for fault in faults if earlier <= fault <= later]:
-            yield later - during[-1]
+def _first(waits: Iterable[float]) -> list[float]:
+    return [min(found)] if (found := list(waits)) else []
+
+
+def _claims(made: list[Move]) -> list[float]:
+    return [move.at.timestamp() for move in made if move.state == "running" and move.before == "queued"]
+
+
+def _completions(made: list[Move]) -> Iterator[tuple[float, float]]:
+    """When it was claimed the last time, and when it was completed, if it was."""
+    for move in made:
+        if move.state == "completed" and move.before != "completed":
+            yield _claims(made)[-1], move.at.timestamp()
+
+
+def _gaps(made: list[Move], troubles: list[Trouble]) -> Iterator[float]:
+    """From the last fault during each attempt that was lost, or from its healing, to the next claim."""
+    for earlier, later in pairwise(_claims(made)):
+        if during := [trouble for trouble in troubles if earlier <= trouble.broke <= later]:
+            broke, healed = during[-1]
+            yield later - (healed if healed <= later else broke)
 
 
 def _differs(storage: Storage, entry: dict[str, Any], prefix: str, wanted: bytes) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -11,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
@@ -44,6 +45,24 @@ ACCOUNTS = AUTH | {"ATELIER_FREE_GPU_SECONDS": "0", "ATELIER_FREE_STORED_BYTES":
 PASSED = re.compile(r"^failpoint (\w+) at ([\d.]+)$", re.MULTILINE)
 
 
+class Exit(NamedTuple):
+    """The end of a process that no experiment caused."""
+
+    name: str
+    code: int
+
+
+class Trouble(NamedTuple):
+    """A fault, and when it was mended; `healed` is infinite where nobody told (seconds since the epoch)."""
+
+    broke: float
+    healed: float
+
+    @property
+    def lasted(self) -> bool:
+        return self.healed < math.inf
+
+
 class Member:
     """One process of the platform with all its children: a process group of its own."""
 
@@ -55,6 +74,7 @@ class Member:
         self._process: subprocess.Popen[bytes] | None = None
         self._started_with: tuple[Path, dict[str, str]] | None = None
         self._began_at = 0  # bytes of the log that earlier runs wrote
+        self._is_expected_to_end = False  # its present run: it was told to, or a test waits for it
 
     @property
     def pid(self) -> int:
@@ -70,7 +90,7 @@ class Member:
     def launch(self, code: Path, settings: dict[str, str]) -> None:
         """Start from this copy of the code; it serves when the rig says so."""
         assert self._process is None
-        self._started_with = code, settings
+        self._started_with, self._is_expected_to_end = (code, settings), False
         self._began_at = self.log.stat().st_size if self.log.exists() else 0
         environment = {**os.environ, **self._rig.environment(self), **settings, "PYTHONPATH": str(code)}
         command = ["env", "--chdir", code, sys.executable, "-m", COMMANDS[self.kind]]
@@ -87,8 +107,25 @@ class Member:
 
     @property
     def has_ended(self) -> bool:
-        """By itself, or killed from outside."""
+        """By itself, or killed from outside; whoever asks and hears so is not surprised by this end."""
+        self._is_expected_to_end |= self.is_gone
+        return self.is_gone
+
+    @property
+    def is_gone(self) -> bool:
+        """As `has_ended`, for who only looks after it."""
         return self.is_launched and self.exit_code is not None
+
+    def surprise(self) -> Exit | None:
+        """Its end, if nobody caused or awaited it."""
+        code = self.exit_code if self.is_launched else None
+        if code is None or self._is_expected_to_end or (code == -signal.SIGKILL and self._dies_at_a_failpoint):
+            return None
+        return Exit(self.name, code)
+
+    @property
+    def _dies_at_a_failpoint(self) -> bool:
+        return self._started_with is not None and "=kill" in self._started_with[1].get("ATELIER_FAILPOINTS", "")
 
     def again(self) -> None:
         """Start as the last time."""
@@ -99,6 +136,8 @@ class Member:
 
     def signal(self, number: int, *, group: bool = False) -> None:
         """To the process itself, or to it and all its children."""
+        if self.exit_code is None and number not in (signal.SIGSTOP, signal.SIGCONT):
+            self._is_expected_to_end = True
         if group:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
@@ -109,6 +148,7 @@ class Member:
         """SIGKILL for all of it: the machine went away."""
         if self._process is None:
             return
+        self._rig.note_exit(self)
         self.signal(signal.SIGKILL, group=True)
         self._process.wait(30)
         self._process = None
@@ -122,6 +162,7 @@ class Member:
         """Wait for its own end, and end what it left behind; the exit code."""
         assert self._process is not None
         code = self._process.wait(seconds)
+        self._rig.note_exit(self)
         self.signal(signal.SIGKILL, group=True)
         self._process = None
         return code
@@ -193,6 +234,8 @@ class Rig:
         self._links: dict[tuple[str, str], Link] = {}
         self._members = {f"{kind}-{n}": Member(self, f"{kind}-{n}") for kind in COMMANDS for n in range(1, each + 1)}
         self.faults: list[float] = []  # when something was broken on purpose
+        self.healings: list[float] = []  # when that was mended
+        self.exits: list[Exit] = []  # that nobody caused
 
     def __getitem__(self, name: str) -> Member:
         return self._members[name]
@@ -241,8 +284,19 @@ class Rig:
     def supervise(self) -> None:
         """Start again what ended by itself, as it was, and do not wait for it."""
         for member in self.members():
-            if member.has_ended:
+            if member.is_gone:
                 member.again()
+
+    def note_exit(self, member: Member) -> None:
+        """Keep its end for the judge, if nobody caused it."""
+        if surprise := member.surprise():
+            self.exits.append(surprise)
+
+    def taken_exits(self) -> list[Exit]:
+        """Those that nobody caused and nobody was told of yet."""
+        self.supervise()
+        told, self.exits = self.exits, []
+        return told
 
     def serves(self, member: Member) -> bool:
         """Whether it does its work; AssertionError if it ended instead."""
@@ -269,7 +323,8 @@ class Rig:
         """Everything is as at the beginning, whatever settings a test gave to whom."""
         self.mend()
         self.start()
-        self.faults.clear()
+        for kept in (self.faults, self.healings, self.exits):
+            kept.clear()
 
     @contextmanager
     def running(self) -> Iterator[Rig]:
@@ -297,6 +352,14 @@ class Rig:
     def broke(self) -> None:
         """Note this moment as the one of a fault."""
         self.faults.append(time.time())
+
+    def healed(self) -> None:
+        """Note this moment as the one at which everything that was broken is mended."""
+        self.healings.append(time.time())
+
+    def troubles(self) -> list[Trouble]:
+        """What was broken, each with the first healing after it."""
+        return [Trouble(at, min((h for h in self.healings if h >= at), default=math.inf)) for at in self.faults]
 
     def passages(self, place: str) -> list[float]:
         """When any member came to this failpoint."""

@@ -145,7 +145,6 @@ class Soak:
         with self.rig.postgres.cursor() as cursor:
             cursor.execute("DELETE FROM moves WHERE job = ANY(%s::uuid[])", (history.jobs,))
         history.close()
-        self.rig.faults.clear()
         self.jobs += len(history.jobs)
         self.violations += found
         told = Counter(history.states().values())

@@ -117,8 +117,8 @@ def test_the_results_disk_is_full(disk: Disk, rig: Rig, history: History, size: 
     client = history.client()
     with submitting(history, size(10, 60)):
         wait_until(lambda: "completed" in history.states().values(), 180, "a first result")
+        rig.broke()
         with disk.full():
-            rig.broke()
 
             def refused() -> bool:
                 disk.fill()  # a job that could not be stored has given back what it had taken
@@ -128,6 +128,7 @@ def test_the_results_disk_is_full(disk: Disk, rig: Rig, history: History, size: 
             health = httpx.get(f"{rig.url('gateway-1')}/health", timeout=30).json()
             assert (health["healthy"], health["checks"]["storage"]["ok"]) == (False, False)
             assert "disk" in health["checks"]["storage"]["error"] or "space" in health["checks"]["storage"]["error"]
+        rig.healed()
     history.ended()
     assert rig.postgres.rows(FAILURES, history.jobs) in ([(0,)], [(1,)]), "the worker took nothing until there was room"
     assert set(history.states().values()) == {"completed"}
@@ -160,6 +161,7 @@ def test_the_spool_is_full(spool: Disk, rig: Rig, history: History) -> None:
         assert "Retry-After" in refused.headers
         wait_until(lambda: row(second)[1], 180, "a failure of the worker's")
         assert row(second)[1] == "storage_unavailable"
+    rig.healed()
     wait_until(lambda: row(second)[0] == "completed", 180, "the second stamp")
     submit(history, 1)
     history.ended()
@@ -182,6 +184,7 @@ def test_flipped_bits(rig: Rig, history: History) -> None:
         assert httpx.get(f"{url}/results/{large}/files/file_1.bin", timeout=30).status_code == 200
         assert httpx.get(f"{url}/metrics", timeout=30).json()["results_damaged"] >= 5
         assert "a stored file is damaged" in rig["gateway-1"].said()
+    rig.healed()
     client.result(small)
     client.result(large)
     submit(history, 1)

@@ -105,6 +105,7 @@ def test_postgres_is(fault: Fault, rig: Rig, history: History, size: Size) -> No
         for _ in range(size(1, times)):
             rig.broke()
             fault(rig, size(3, seconds))
+            rig.healed()
     history.ended()
     assert set(history.states().values()) == {"completed"}
     if fault in TOLD:
@@ -116,11 +117,12 @@ def test_postgres_is(fault: Fault, rig: Rig, history: History, size: Size) -> No
 def test_postgres_is_killed_ten_times_under_load(rig: Rig, history: History) -> None:
     """kill -9 of Postgres, ten times under load"""
     history.excused = {503}
-    with submitting(history, 200, pause=0.1):
+    with submitting(history, 200, pause=0.2):
         for _ in range(10):
             time.sleep(3)
             rig.broke()
             killed(rig, 0)
+            rig.healed()
     history.ended()
     assert set(history.states().values()) == {"completed"}
     history.verify()

@@ -22,6 +22,7 @@ from tests.platform import wait_until
 pytestmark = pytest.mark.whole
 HURRIED = ("lease", "heartbeat", "reap", "backoff", "unclaimed")  # seconds that the other experiments shorten
 JOBS = 20
+AT_ONCE = 5.0  # seconds in which a new child starts, on a busy machine too
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_killed_during_twenty_jobs(what: str, rig: Rig, history: History) -> Non
     submit(history, JOBS - JOBS // 2)
     history.ended()
     done = list(history.states().values()).count("completed")
-    figures.note(REPORT, Budget(f"kill -9 of {what} during {JOBS} jobs", f"{JOBS} of {JOBS} done", f"{done} done"))
+    figures.note(REPORT, Budget(f"kill -9 of {what} during {JOBS} jobs", done, "done", at_least=JOBS))
     assert done == JOBS
     history.verify()
 
@@ -78,8 +79,7 @@ def test_killed_during_twenty_jobs(what: str, rig: Rig, history: History) -> Non
 def test_a_child_dies(rig: Rig, history: History) -> None:
     """kill -9 of a worker's child, with the settings of a server: its parent sees it"""
     killed, claimed = _killed_at_work(rig, history, lambda worker: worker.child().kill())
-    again = f"after {claimed - killed.at:.1f} s"
-    figures.note(REPORT, Budget("a worker's child is killed, its job runs again", "at once", again))
+    figures.note(REPORT, Budget("a worker's child is killed, its job runs again", claimed - killed.at, "s", AT_ONCE))
     history.verify()
 
 
@@ -87,7 +87,7 @@ def test_a_worker_dies(rig: Rig, history: History) -> None:
     """kill -9 of a whole worker, with the settings of a server: its lease runs out"""
     killed, claimed = _killed_at_work(rig, history, lambda worker: worker.signal(signal.SIGKILL, group=True))
     promise = f"a whole worker is killed, its job runs again after the end of its lease ({_lease(rig):.0f} s)"
-    figures.note(REPORT, Budget(promise, "≤ 12 s", f"{claimed - killed.lease_end:.1f} s"))
+    figures.note(REPORT, Budget(promise, claimed - killed.lease_end, "s", at_most=12))
     history.verify()
 
 

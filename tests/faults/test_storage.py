@@ -82,6 +82,7 @@ def test_the_store(fault: Fault, rig: Rig, history: History, size: Size) -> None
         wait_until(lambda: "completed" in history.states().values(), 180, "a first result")
         rig.broke()
         fault(rig, size(2, 15))
+        rig.healed()
     history.ended()
     assert set(history.states().values()) == {"completed"}
     history.client().result(history.jobs[-1])
@@ -106,6 +107,7 @@ def test_downloads(rig: Rig, history: History) -> None:
     refused = httpx.get(f"{path}/files/file_0.bin", timeout=30)
     assert (refused.status_code, refused.json()["error"]) == (503, "unavailable")
     link.open()
+    rig.healed()
     history.client().result(job)
     history.verify()
 
