@@ -101,8 +101,11 @@ def history(rig: Rig, request: pytest.FixtureRequest) -> Iterator[History]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Say where the logs are, if an experiment fails."""
+    """Say where the logs are, if an experiment fails; one that cannot be done here fails the whole set."""
     report = yield
+    if WHOLE and report.skipped:
+        assert call.excinfo is not None
+        report.outcome, report.longrepr = "failed", f"{item.nodeid} was not done: {call.excinfo.value}"
     if report.failed and isinstance(rig := getattr(item, "funcargs", {}).get("rig"), Rig):
         report.sections.append(("the platform's logs", str(rig.folder)))
     return report
