@@ -22,12 +22,16 @@ def keep_alive(connection: socket.socket | None, patience: Patience) -> None:
     if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
         return
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in options(patience).items():
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def options(patience: Patience) -> dict[int, int]:
+    """The same as numbers that TCP knows; not every system has all."""
     named = {
         "TCP_KEEPIDLE": patience.idle,
         "TCP_KEEPINTVL": patience.pause,
         "TCP_KEEPCNT": patience.probes,
         "TCP_USER_TIMEOUT": 1000 * patience.unread,
     }
-    for name, value in named.items():
-        if hasattr(socket, name):  # not every system has all
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return {getattr(socket, name): value for name, value in named.items() if hasattr(socket, name)}

@@ -10,10 +10,13 @@ from celery import Celery
 from kombu import Queue
 
 from shared.jobs.claims import Doorbell
+from shared.keepalive import Patience, options
 
 TASK = "atelier.run_job"
 # The task's own limit is the family's longest run and this much more: the runtime stops a job itself first.
 TIME_LIMIT_MARGIN = 60
+# A worker waits in silence for the next doorbell: within 11 s it notices that the way to Redis is gone.
+PATIENCE = Patience(idle=5, pause=2, probes=3, unread=10)
 
 
 def celery_settings(queues: Mapping[str, str]) -> dict[str, Any]:
@@ -42,6 +45,7 @@ def celery_settings(queues: Mapping[str, str]) -> dict[str, Any]:
         "broker_transport_options": {
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
+            "socket_keepalive_options": options(PATIENCE),
             "health_check_interval": 10,
         },
     }

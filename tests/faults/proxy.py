@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import socket
 import struct
 import threading
@@ -16,6 +17,8 @@ from typing import Any
 
 CHUNK = 65_536
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+ATTACH_FILTER = 26  # Linux's SO_ATTACH_FILTER, which Python does not name
+NOTHING_PASSES = struct.pack("HBBI", 6, 0, 0, 0)  # "return 0": the kernel drops what arrives, acknowledging nothing
 UP, DOWN = "up", "down"  # towards the server, towards the client
 
 
@@ -87,6 +90,10 @@ class Link:
         """Half-open: connections stay, new ones too, and nothing that is sent arrives, not even their end."""
         self._network.call(self._swallow())
 
+    def vanish(self) -> None:
+        """The connections of this moment lead nowhere: what is sent is not even acknowledged; new ones are welcome."""
+        self._network.call(self._vanish())
+
     def reset(self) -> None:
         """Reset the connections of this moment; new ones are welcome."""
         self._network.call(self._reset())
@@ -114,6 +121,10 @@ class Link:
 
     async def _swallow(self) -> None:
         self.audible.clear()
+
+    async def _vanish(self) -> None:
+        for pair in self._pairs:
+            pair.vanish()
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, limit=CHUNK)
@@ -203,6 +214,15 @@ class _Pair:
             link.lost.set()
             return False
         return True
+
+    def vanish(self) -> None:
+        """Both sides hear nothing any more, as if the machine between them had lost its power."""
+        self.lossy = True
+        program = ctypes.create_string_buffer(NOTHING_PASSES)
+        for writer in self._writers:
+            sock: socket.socket | None = writer.get_extra_info("socket")
+            if sock is not None and sock.fileno() >= 0:
+                sock.setsockopt(socket.SOL_SOCKET, ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(program)))
 
     def reset(self) -> None:
         for writer in self._writers:

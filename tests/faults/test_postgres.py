@@ -38,13 +38,10 @@ def away(rig: Rig, seconds: float) -> None:
 
 
 def half_open(rig: Rig, seconds: float) -> None:
-    """For one worker and one gateway only."""
-    links = [rig.link(name, "postgres") for name in ("worker-1", "gateway-1")]
-    for link in links:
-        link.swallow()
+    """All connections go silent for good, and nobody tells the platform that new ones would work."""
+    for link in rig.links("postgres"):
+        link.vanish()
     time.sleep(seconds)
-    for link in links:
-        link.open()
 
 
 def out_of_connections(rig: Rig, seconds: float) -> None:
@@ -91,7 +88,13 @@ def idle_in_transaction(rig: Rig, seconds: float) -> None:
 
 FAULTS = [killed, out_of_connections, locked, *seldom(restarted, away, half_open, idle_in_transaction)]
 # How often, and for how many seconds, in the whole set; once for 10 s all others.
-OFTEN: dict[Fault, tuple[int, float]] = {killed: (3, 0), restarted: (3, 0), locked: (1, 20), away: (1, 90)}
+OFTEN: dict[Fault, tuple[int, float]] = {
+    killed: (3, 0),
+    restarted: (3, 0),
+    locked: (1, 20),
+    away: (1, 90),
+    half_open: (1, 30),
+}
 TOLD = {away, out_of_connections}  # to clients, by 503, while it lasts
 
 
@@ -99,13 +102,14 @@ TOLD = {away, out_of_connections}  # to clients, by 503, while it lasts
 def test_postgres_is(fault: Fault, rig: Rig, history: History, size: Size) -> None:
     """Postgres fails for a while"""
     history.excused = {503}
-    with submitting(history, size(8, 150), pause=size(1, 0.1)):
+    with submitting(history, size(8, 150), pause=size(1, 0.3 if fault is half_open else 0.1)):
         wait_until(lambda: "completed" in history.states().values(), 180, "a first result")
         times, seconds = OFTEN.get(fault, (1, 10))
         for _ in range(size(1, times)):
             rig.broke()
             fault(rig, size(3, seconds))
-            rig.healed()
+            if fault is not half_open:
+                rig.healed()
     history.ended()
     assert set(history.states().values()) == {"completed"}
     if fault in TOLD:

@@ -150,3 +150,16 @@ def test_the_network_answers_by_itself(link: Link, echo: EchoServer) -> None:
         client.sendall(b"hello")
         assert received(client, 3) == b"no"
     assert echo.heard == b""
+
+
+def test_a_connection_that_leads_nowhere_is_not_even_acknowledged(link: Link, echo: EchoServer) -> None:
+    with connected(link) as client:
+        assert asked(client, b"before") == b"before"
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 500)
+        link.vanish()
+        client.sendall(b"during")
+        with pytest.raises(OSError, match="timed out"):
+            client.recv(1)
+    with connected(link) as client:
+        assert asked(client, b"after") == b"after"
+    assert echo.heard == b"beforeafter"

@@ -60,11 +60,10 @@ def frozen(rig: Rig, seconds: float) -> None:
 
 
 def half_open(rig: Rig, seconds: float) -> None:
+    """All connections go silent for good, and nobody tells the platform that new ones would work."""
     for link in rig.links("redis"):
-        link.swallow()
+        link.vanish()
     time.sleep(seconds)
-    for link in rig.links("redis"):
-        link.open()
 
 
 def reset(rig: Rig, seconds: float) -> None:
@@ -106,7 +105,7 @@ def locked(rig: Rig, seconds: float) -> None:
 
 
 FAULTS = [killed, wiped, frozen, full, *seldom(killed_and_empty, half_open, reset, slow, locked)]
-SECONDS = {frozen: 30.0, wiped: 30.0}  # in the whole set, and 8 for all others
+SECONDS = {frozen: 30.0, wiped: 30.0, half_open: 30.0}  # in the whole set, and 8 for all others
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=named)
@@ -117,7 +116,8 @@ def test_redis_is(fault: Fault, rig: Rig, history: History, size: Size) -> None:
         wait_until(lambda: "completed" in history.states().values(), 180, "a first result")
         rig.broke()
         fault(rig, seconds)
-        rig.healed()
+        if fault is not half_open:
+            rig.healed()
     history.ended()
     assert set(history.states().values()) == {"completed"}
     history.verify()
