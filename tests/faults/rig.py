@@ -353,9 +353,9 @@ class Rig:
         """Note this moment as the one of a fault."""
         self.faults.append(time.time())
 
-    def healed(self) -> None:
-        """Note this moment as the one at which everything that was broken is mended."""
-        self.healings.append(time.time())
+    def healed(self, at: float | None = None) -> None:
+        """Note this moment (or that one) as the one at which everything that was broken is mended."""
+        self.healings.append(time.time() if at is None else at)
 
     def troubles(self) -> list[Trouble]:
         """What was broken, each with the first healing after it."""

@@ -6,10 +6,12 @@ import asyncio
 import os
 import socket
 
+from celery import Celery
 from sqlalchemy import text
 
 from shared.database import open_database
 from shared.listener import Listener
+from shared.queue import celery_settings
 from shared.wall import open_walled
 
 ASKED = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
@@ -54,3 +56,12 @@ def test_of_those_who_only_listen(database_url: str) -> None:
     assert listener._connection is not None
     assert of_descriptor(listener._connection.fileno()) == [5, 2, 3, 10_000]
     listener.close()
+
+
+def test_of_those_who_wait_for_doorbells(redis_url: str) -> None:
+    with Celery(broker=redis_url) as app:
+        app.conf.update(celery_settings({}))
+        with app.connection_for_read() as broker:
+            connection = broker.default_channel.client.connection_pool.get_connection()
+            assert patience(connection._sock) == [5, 2, 3, 10_000]
+            connection.disconnect()
