@@ -1,7 +1,11 @@
-"""Connections to Redis whose failures are all Redis's: uvloop calls a write on a lost one a RuntimeError."""
+"""Connections to Redis whose failures are all Redis's: uvloop calls a write on a lost one a RuntimeError, and redis-py
+trips over one that somebody else has found lost meanwhile.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Connection, SSLConnection
@@ -17,12 +21,22 @@ def open_pool(url: str, *, size: int, turn: float, answer: float, connect: float
     return pool
 
 
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, AttributeError) as error:
+        raise ConnectionLost("The connection was lost.") from error
+
+
 class _Plain(Connection):  # type: ignore[misc]
     async def send_packed_command(self, *args: Any, **more: Any) -> None:
-        try:
+        with _told():
             await super().send_packed_command(*args, **more)
-        except RuntimeError as error:
-            raise ConnectionLost("The connection was lost.") from error
+
+    async def read_response(self, *args: Any, **more: Any) -> Any:
+        with _told():
+            return await super().read_response(*args, **more)
 
 
 class _Encrypted(_Plain, SSLConnection):  # type: ignore[misc]

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import redis.asyncio as redis
-from redis.asyncio.client import PubSub
+from redis.asyncio import Connection
 from redis.exceptions import RedisError
 
 from shared.database_faults import FAULTS
@@ -21,6 +21,7 @@ from shared.logging import get_logger
 
 log = get_logger(__name__)
 POLL = 1.0  # seconds between two looks at the rows of all awaited jobs: the net under lost messages
+PAUSE = 0.2  # seconds before another connection is tried
 
 
 class Watch:
@@ -41,15 +42,16 @@ class Watch:
 
 
 class Waiting:
-    """The process's one subscription."""
+    """The process's one subscription. Only `_listen` opens its connection: redis-py's PubSub lets everybody who
+    subscribes connect, and of two who do so at once one holds a connection of the pool for ever, or fails.
+    """
 
     def __init__(self, client: redis.Redis, queries: JobQueries) -> None:
         self._client, self._queries = client, queries
         self._watches: dict[UUID, set[Watch]] = {}
         self._owners: dict[UUID, str] = {}
         self._states: dict[UUID, str] = {}
-        self._pubsub: PubSub = client.pubsub(ignore_subscribe_messages=True)
-        self._subscribed = asyncio.Event()
+        self._line: Connection | None = None  # None while Redis is away
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -61,7 +63,6 @@ class Waiting:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        await self._pubsub.aclose()
 
     @asynccontextmanager
     async def watch(self, job_id: UUID, owner: str) -> AsyncIterator[Watch]:
@@ -70,17 +71,16 @@ class Waiting:
         self._owners[job_id] = owner
         watchers = self._watches.setdefault(job_id, set())
         watchers.add(watch)
-        if len(watchers) == 1:
-            await self._try(self._pubsub.subscribe(channel(job_id)))
-            self._subscribed.set()
         try:
+            if len(watchers) == 1:
+                await self._say("SUBSCRIBE", job_id)
             yield watch
         finally:
             watchers.discard(watch)
             if not watchers and self._watches.get(job_id) is watchers:
                 del self._watches[job_id], self._owners[job_id]
                 self._states.pop(job_id, None)
-                await self._try(self._pubsub.unsubscribe(channel(job_id)))
+                await self._say("UNSUBSCRIBE", job_id)
 
     def wake_all(self) -> None:
         """Let every waiter look around (from a signal handler: the loop is woken too)."""
@@ -96,24 +96,37 @@ class Waiting:
         with contextlib.suppress(RedisError, OSError):  # the poll goes on without Redis
             await command
 
+    async def _say(self, command: str, job_id: UUID) -> None:
+        """Without a connection there is nothing to say: the next one asks for all that is awaited then."""
+        if self._line is not None and self._line.is_connected:
+            await self._try(self._line.send_command(command, channel(job_id), check_health=False))
+
     async def _listen(self) -> None:
         while True:
-            try:
-                await self._subscribed.wait()
-                message = await self._pubsub.get_message(timeout=POLL)
-                if message is not None:
-                    self._hear(message)
-            except (RedisError, OSError, RuntimeError):
-                await asyncio.sleep(0.2)
-                await self._subscribe_again()
+            with contextlib.suppress(RedisError, OSError):
+                async with self._connected() as line:
+                    while True:
+                        news = await line.read_response(timeout=POLL, disconnect_on_error=False, push_request=True)
+                        if news is not None and news[0] == b"message":
+                            self._hear(news[1], news[2])
+            await asyncio.sleep(PAUSE)
 
-    async def _subscribe_again(self) -> None:
-        for job_id in list(self._watches):
-            await self._try(self._pubsub.subscribe(channel(job_id)))
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Connection]:
+        pool = self._client.connection_pool
+        self._line = line = await pool.get_connection()
+        try:
+            if self._watches:
+                await line.send_command("SUBSCRIBE", *map(channel, self._watches), check_health=False)
+            yield line
+        finally:
+            self._line = None
+            await line.disconnect(nowait=True)  # it is subscribed still
+            await pool.release(line)
 
-    def _hear(self, message: dict[str, Any]) -> None:
-        job_id = UUID(message["channel"].decode().rsplit(":", 1)[1])
-        progress = None if message["data"] == CHANGED else decode_progress(message["data"])
+    def _hear(self, place: bytes, message: bytes) -> None:
+        job_id = UUID(place.decode().rsplit(":", 1)[1])
+        progress = None if message == CHANGED else decode_progress(message)
         for watch in self._watches.get(job_id, ()):
             watch.tell(progress)
 
@@ -128,6 +141,8 @@ class Waiting:
                 log.warning("cannot read awaited jobs", error=str(error))
                 continue
             for job_id, state in states.items():
+                if job_id not in self._watches:  # nobody waits any more
+                    continue
                 if self._states.get(job_id, state) != state or state not in LIVE:
                     for watch in self._watches.get(job_id, ()):
                         watch.tell(None)
