@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 
@@ -10,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from services.gateway.errors import problem
-from shared.errors import AtelierError
+from shared.errors import AtelierError, Unavailable
 from shared.ids import new_id
 from shared.logging import get_logger
 
@@ -131,7 +132,9 @@ class AccessLog:
 
 
 class UnexpectedErrors:
-    """A bug of ours is logged and told as 500 without its text; an answer that has begun is cut off."""
+    """A bug of ours is logged and told as 500 without its text; an answer that has begun is cut off. A gateway that
+    stops cancels what takes too long, and that is told, too.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -148,6 +151,11 @@ class UnexpectedErrors:
 
         try:
             await self._app(scope, receive, noticed)
+        except asyncio.CancelledError:
+            if not begun:
+                stopping = Unavailable("This gateway is stopping; try again.", headers={"Retry-After": "1"})
+                await problem(stopping, scope["request_id"])(scope, receive, send)
+            raise
         except Exception as error:
             log.error("unexpected error", method=scope["method"], path=scope["path"], exc_info=error)
             if not begun:

@@ -99,14 +99,14 @@ class Answering:
     async def _moved(self, watch: Watch, until: float) -> bool:
         """Wait until the row has moved, or until then: False."""
         while not watch.row_moved:  # progress alone needs no look at the row
+            if self.state.draining:  # also of a job that was accepted since, which nobody wakes for it
+                raise TimeoutError
             try:
                 async with asyncio.timeout_at(until):
                     await watch.changed.wait()
             except TimeoutError:
                 return False
             watch.changed.clear()
-            if self.state.draining:
-                raise TimeoutError
         return True
 
     async def _expire(self, receipt: Receipt) -> None:
