@@ -25,12 +25,15 @@ PAUSE = 0.2  # seconds before another connection is tried
 
 
 class Watch:
-    """What one waiter hears of its job: `progress` is the newest message; `changed` is set by every news."""
+    """What one waiter hears of its job: `progress` is the newest message; `changed` is set by every news, and when the
+    client has `left`.
+    """
 
     def __init__(self) -> None:
         self.changed = asyncio.Event()
         self.progress: dict[str, Any] | None = None
         self.row_moved = False
+        self.left = False
 
     def tell(self, progress: dict[str, Any] | None) -> None:
         """Something happened; without progress it is the row that moved."""

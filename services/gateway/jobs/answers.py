@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 from starlette.responses import Response
+from starlette.types import Receive
 
 from services.gateway.jobs.schemas import accepted
+from services.gateway.leaving import until_left
 from services.gateway.results.service import reply_of
 from services.gateway.state import GatewayState
 from services.gateway.waiting import Watch
@@ -25,10 +27,12 @@ from shared.jobs.submissions import Receipt
 class Answering:
     """One request on its way out: who asked for what, under which base path, and how long it waits (seconds).
 
-    `parsed` is the resolved input; `limit` is how long the job may take from its acceptance on (seconds).
+    `receive` tells when the client leaves, `parsed` is the resolved input, `limit` is how long the job may take from
+    its acceptance on (seconds).
     """
 
     state: GatewayState
+    receive: Receive
     operation: Operation
     parsed: BaseModel
     base: str
@@ -49,12 +53,15 @@ class Answering:
         """
         applied = {"Preference-Applied": f"wait={self.wait}", "Vary": "Prefer"}
         with self.state.counters.waiting.track_inprogress():
+            leaving = asyncio.create_task(self._leave(watch))
             try:
                 result = await self._ended(receipt, watch)
             except FAULTS as error:  # the client's patience has ended, or the database is away; the job stands
                 if not is_away(error):
                     raise
                 return await self.at_once(receipt, applied)
+            finally:
+                leaving.cancel()
         self._count(receipt)
         if result.job.state == JobState.EXPIRED:
             raise _timed_out(receipt)
@@ -75,7 +82,8 @@ class Answering:
         return Response(json.dumps(body), 202, headers=headers, media_type="application/json")
 
     async def _ended(self, receipt: Receipt, watch: Watch) -> ResultView:
-        """The job's row once it is terminal; TimeoutError at the end of the client's patience, or if the gateway stops.
+        """The job's row once it is terminal; TimeoutError at the end of the client's patience, if it leaves, or if the
+        gateway stops.
 
         A fresh job is not looked at before something is heard of it.
         """
@@ -99,7 +107,7 @@ class Answering:
     async def _moved(self, watch: Watch, until: float) -> bool:
         """Wait until the row has moved, or until then: False."""
         while not watch.row_moved:  # progress alone needs no look at the row
-            if self.state.draining:  # also of a job that was accepted since, which nobody wakes for it
+            if watch.left or self.state.draining:  # also of a job that was accepted since, which nobody wakes for it
                 raise TimeoutError
             try:
                 async with asyncio.timeout_at(until):
@@ -108,6 +116,11 @@ class Answering:
                 return False
             watch.changed.clear()
         return True
+
+    async def _leave(self, watch: Watch) -> None:
+        await until_left(self.receive)
+        watch.left = True
+        watch.changed.set()
 
     async def _expire(self, receipt: Receipt) -> None:
         """The time is up: raise TimedOut, unless the row says that the job was quicker."""

@@ -62,7 +62,7 @@ async def submit(
         parsed = operation.suit(parsed, known)
         state.storage_watch.require()
         submission = _submission(request, state, submitter, family, operation, parsed, body, webhook)
-        answering = Answering(state, operation, parsed, base, owner, wait, submission.deadline)
+        answering = Answering(state, request.receive, operation, parsed, base, owner, wait, submission.deadline)
         try:
             await state.breakers.require(family.name, submission.model)
             await files.find_stored(operation, state.stored, owner)
@@ -95,7 +95,7 @@ async def submit_as(
     await state.catalog.require(family.name, operation, operation.models(parsed))
     submission = _submission(request, state, submitter, family, operation, parsed, body, None)
     await state.breakers.require(family.name, submission.model)
-    answering = Answering(state, operation, parsed, base, submitter.owner, wait, submission.deadline)
+    answering = Answering(state, request.receive, operation, parsed, base, submitter.owner, wait, submission.deadline)
     return await _accept(answering, submission, RequestFiles())
 
 

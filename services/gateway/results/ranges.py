@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from services.gateway.leaving import until_left
 from shared.errors import AtelierError
 
 HOP = 384 * 1024  # bytes at least that one thread hop brings: a small header needs none of its own
@@ -98,7 +100,10 @@ def ranged_response(
 
 
 class ChunkResponse(Response):
-    """Sends a blocking iterator's chunks, about HOP bytes a thread hop, and closes it however the transfer ends."""
+    """Sends a blocking iterator's chunks, about HOP bytes a thread hop, and closes it however the transfer ends.
+
+    Nothing more is read for a client that has left.
+    """
 
     def __init__(
         self, chunks: Callable[[], Iterator[bytes]], status: int, headers: dict[str, str], media_type: str
@@ -108,7 +113,7 @@ class ChunkResponse(Response):
         self.init_headers(headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        chunks = self._chunks()
+        chunks, leaving = self._chunks(), asyncio.create_task(until_left(receive))
         try:
             some = await run_in_threadpool(_take, chunks)
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -118,10 +123,13 @@ class ChunkResponse(Response):
                         await send({"type": "http.response.body", "body": some.popleft(), "more_body": True})
                     # A slow reader's connection holds them still: no more of them until they have gone.
                     await send({"type": "http.response.body", "body": b"", "more_body": True})
+                    if leaving.done():
+                        return
                     some = await run_in_threadpool(_take, chunks)
             except AtelierError:  # told in the log already; the server closes a connection whose answer has no end
                 return
         finally:
+            leaving.cancel()
             await run_in_threadpool(getattr(chunks, "close", lambda: None))
         await send({"type": "http.response.body", "body": b""})
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
+from typing import Any
 
 import httpx
 import pytest
@@ -146,3 +147,30 @@ def test_a_fault_in_the_middle_leaves_the_answer_without_an_end(monkeypatch: pyt
     with pytest.raises(AssertionError):  # httpx's, because the application returned before the answer was complete
         ask("GET", {}, reader)
     assert reader.closed == 1
+
+
+def test_nothing_more_is_read_for_a_client_that_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "HOP", 1)
+    reader, sent = Reader(), bytearray()
+    answer = ranged_response(
+        "GET", Headers(), etag=ETAG, size=SIZE, media_type="text/plain", filename="a", read=lambda *span: reader(*span)
+    )
+
+    async def call() -> None:
+        gone = asyncio.Event()
+
+        async def receive() -> dict[str, str]:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: MutableMapping[str, Any]) -> None:  # as a server does, which tells nobody
+            sent.extend(message.get("body", b""))
+            if len(sent) >= 20:
+                gone.set()
+            await asyncio.sleep(0)
+
+        await answer({"type": "http", "method": "GET"}, receive, send)
+
+    asyncio.run(call())
+    assert reader.closed == 1
+    assert len(sent) < 50
