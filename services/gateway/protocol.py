@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from services.gateway.errors import problem
 from services.gateway.lingering import QUIET, LingeringTransport
@@ -53,6 +53,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._writing, self._drained, self._unsent = 0.0, 0, 0  # the same for the answer, and what still waits
         self._look_timer: asyncio.TimerHandle | None = None
         self._gateway, self.app = self.app, self._serve
+        self._running: RequestResponseCycle | None = None  # `cycle` is the one that came last
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         lingering = LingeringTransport(transport, lambda: not self._body_is_whole)
@@ -65,6 +66,13 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._look_timer is not None:
             self._look_timer.cancel()
         super().connection_lost(exc)
+        if self._running is not None and not self._running.response_complete:  # with others behind it
+            self._running.disconnected = True
+            self._running.message_event.set()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
         self._unset_keepalive_if_required()  # the request before may have ended with these same bytes

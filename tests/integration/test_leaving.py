@@ -42,3 +42,8 @@ def test_of_those_who_wait_for_their_jobs(gateway: Platform) -> None:
 
 def test_of_those_who_follow(gateway: Platform) -> None:
     come_and_leave(gateway, f"GET /status/{gateway.submit()}/events HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+
+
+def test_of_those_who_sent_more_before_they_left(gateway: Platform) -> None:
+    followed = f"GET /status/{gateway.submit()}/events HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    come_and_leave(gateway, followed + b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
