@@ -105,7 +105,7 @@ class Dispatcher:
         return self._slots
 
     def _wait(self) -> Iterable[str]:
-        """The families to look at next: those notified, or all of them once POLL seconds have passed since they were."""
+        """The families to look at next: those notified, or all of them POLL seconds after they last were."""
         notified = self._listener.wait(max(0.0, self._poll_at - time.monotonic()), self._woken)
         if time.monotonic() < self._poll_at:
             return set(notified) & set(self._families)
