@@ -41,9 +41,10 @@ log = get_logger(__name__)
 LOOK_SECONDS = 1.0  # between two looks at the children: what one is seen to hold may be so old when it dies
 CANCEL_PATIENCE = 30  # seconds until a child that does not stop for a cancellation is killed
 
-# A child may hold a batch: it is not killed for the wish to cancel one job while it works on the others.
+# A child may hold a batch: it is not killed for the wish to cancel one job while it works on the others. One that keeps
+# a lease lives.
 HELD = text("""
-SELECT lease_owner, bool_or(lease_expires_at < now())
+SELECT lease_owner, bool_and(lease_expires_at < now())
     OR bool_and(coalesce(cancel_requested_at < now() - make_interval(secs => :patience), false)) AS hopeless
 FROM jobs WHERE state = 'running' AND starts_with(lease_owner, :prefix) GROUP BY lease_owner
 """)

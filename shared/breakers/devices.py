@@ -101,9 +101,10 @@ def note_crash(connection: Connection, place: Place, worker: str, rule: Quaranti
     It belongs before the statement that moves the jobs on: one crash that the device is blamed for is charged to none.
     """
     values = _values(place, rule) | {"worker": worker, "kind": "crash", "reason": "crashes of unrelated jobs"}
-    crashed = connection.execute(CRASHED, values).one_or_none()
-    if crashed is None:
+    found = connection.execute(CRASHED, values).all()
+    if len(found) != 1:
         return False
+    (crashed,) = found
     connection.execute(NOTE, values | {"job": crashed.id})
     if not (crashed.by_device and rule.faults):
         return False

@@ -5,6 +5,7 @@ Each that ends the attempt leaves its record (`records.py`): what the row knows,
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -68,15 +69,19 @@ WHERE id = v.job
 RETURNING state
 """).bindparams(bindparam("error", type_=JSONB), SEEN)
 
-DRAIN = text(f"""
+HAND_BACK = f"""
 UPDATE jobs SET drains = drains + 1, run_after = now(), progress = NULL,
     state = CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE 'queued' END,
     finished_at = CASE WHEN cancel_requested_at IS NOT NULL THEN now() END,
     purge_after = CASE WHEN cancel_requested_at IS NOT NULL THEN now() + make_interval(secs => :ttl) END, {RELEASED},
     {recorded("CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled' ELSE 'drained' END")}
-WHERE {MINE}
+WHERE {{which}}
 RETURNING state
-""").bindparams(SEEN)
+"""
+DRAIN = text(HAND_BACK.format(which=MINE)).bindparams(SEEN)
+LET_GO = text(
+    HAND_BACK.format(which="state = 'running' AND lease_owner = :worker AND id <> ALL(CAST(:held AS uuid[]))")
+).bindparams(SEEN)
 
 
 class Pulse(StrEnum):
@@ -155,3 +160,9 @@ class Attempt:
     def drain(self, connection: Connection, ttl: float, seen: Seen = NOTHING) -> str | None:
         """T8: hand the job back because this worker stops; counts as no failure."""
         return connection.execute(DRAIN, self._ending(ttl, seen)).scalar_one_or_none()
+
+
+def let_go(connection: Connection, worker: str, held: Collection[UUID], ttl: float) -> int:
+    """Hand back what this worker has and does not hold: a commit that claimed it had its answer lost. How many."""
+    values = {"worker": worker, "held": list(held), "ttl": ttl, "seen": NOTHING.values()}
+    return connection.execute(LET_GO, values).rowcount

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -130,3 +131,15 @@ def test_models_that_cannot_be_looked_at(guard: Guard, engine: Engine, monkeypat
     wait_until(lambda: reported(engine), 10, "the worker's first report")
     add(engine, f"{worker_name(os.getpid())}/before.1")
     wait_until(lambda: states(engine) == ["queued"], 10, "the lost job to be moved on")
+
+
+def test_a_child_that_keeps_a_lease_lives(guard: Guard, child: Process, engine: Engine) -> None:
+    """One that works, and has a job besides that it does not know of."""
+    for lease in ("-1 s", "60 s"):
+        add(engine, child_name(os.getpid(), child.pid), lease)
+    guard.start()
+    wait_until(lambda: reported(engine), 10, "the worker's first report")
+    time.sleep(1)
+    assert child.is_alive()
+    child.end()
+    wait_until(lambda: states(engine) == ["queued", "queued"], 10, "both to be moved on")

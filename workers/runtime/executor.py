@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
@@ -18,7 +18,7 @@ from structlog.contextvars import bound_contextvars
 from shared.events import EventPublisher
 from shared.failpoints import failpoint
 from shared.jobs.artifacts import ManifestEntry
-from shared.jobs.attempts import Attempt
+from shared.jobs.attempts import Attempt, let_go
 from shared.jobs.claims import Claim
 from shared.logging import get_logger
 from shared.settings import Settings
@@ -60,6 +60,7 @@ class Executor:
         self._running = Running(settings, storage, residency, on_residency)
         self._witness = Witness(residency.device, words)
         self._endings = Endings(settings, self._witness)
+        self._unsure = False  # whether a commit may have claimed what nobody here knows of
         self._heartbeat = Heartbeat(settings, engine)
         self._heartbeat.start()
 
@@ -78,7 +79,8 @@ class Executor:
         """A doorbell rang: run that job if it is still there, then the family's next ones; how many were run."""
         if not self._store.works():
             return 0  # the bell rings again
-        with self._claiming(family) as connection:
+        with self._sure(), self._claiming(family) as connection:
+            self._let_go(connection)
             current = self._intake.answer(connection, family, job_id)
         done = 0
         while current:
@@ -230,12 +232,28 @@ class Executor:
         until = time.monotonic() + self._settings.lease_seconds
         while True:
             try:
-                with self._engine.begin() as connection:
+                with self._sure(), self._engine.begin() as connection:
+                    self._let_go(connection)
                     return work(connection)
             except OperationalError:
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.5)
+
+    @contextmanager
+    def _sure(self) -> Iterator[None]:
+        """Around a transaction: where its answer does not come, nobody knows what it did."""
+        try:
+            yield
+        except OperationalError:
+            self._unsure = True
+            raise
+        self._unsure = False
+
+    def _let_go(self, db: Connection) -> None:
+        """Hand back what was claimed and not heard of: nobody would run it, nor keep its lease."""
+        if self._unsure and let_go(db, self._worker, self._heartbeat.held(), self._settings.result_ttl_seconds):
+            log.warning("jobs were claimed by a commit whose answer was lost, and are handed back")
 
 
 def _named(held: Held) -> AbstractContextManager[None]:

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
+from uuid import UUID
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -65,6 +66,11 @@ class Heartbeat(threading.Thread):
         """These attempts are over."""
         with self._lock:
             self._watched = tuple(one for one in self._watched if one not in held)
+
+    def held(self) -> list[UUID]:
+        """The jobs whose leases are kept."""
+        with self._lock:
+            return [attempt.id for attempt, _ in self._watched]
 
     def close(self) -> None:
         """End the thread; nothing is watched any more."""
