@@ -169,6 +169,10 @@ class Unavailable(AtelierError):
     status, code = 503, "unavailable"
 
 
+class OutcomeUnknown(Unavailable):
+    """The database went away at a moment at which it may have done it, or may do it still."""
+
+
 class QueueFull(Unavailable):
     code = "queue_full"
 

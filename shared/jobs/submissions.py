@@ -17,8 +17,16 @@ from uuid import UUID
 
 import asyncpg
 
-from shared.database_faults import is_away
-from shared.errors import AtelierError, Conflict, IdempotencyMismatch, QueueFull, RateLimited, Unavailable
+from shared.database_faults import NoConnection, is_away
+from shared.errors import (
+    AtelierError,
+    Conflict,
+    IdempotencyMismatch,
+    OutcomeUnknown,
+    QueueFull,
+    RateLimited,
+    Unavailable,
+)
 from shared.failpoints import failpoint
 from shared.family import DEFAULT_MODEL
 from shared.jobs.pace import Paces
@@ -382,7 +390,8 @@ def _translated(error: Exception) -> Exception:
     if isinstance(error, asyncpg.LockNotAvailableError):
         return Conflict("Another request of yours is being accepted; try again.", headers={"Retry-After": "1"})
     if is_away(error):
-        return Unavailable(
+        kind = Unavailable if isinstance(error, NoConnection) else OutcomeUnknown
+        return kind(
             "The job could not be stored; try again with the same Idempotency-Key.", headers={"Retry-After": "2"}
         )
     return error

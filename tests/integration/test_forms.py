@@ -16,7 +16,7 @@ import pytest
 
 from services.gateway.app import make_app
 from services.gateway.state import GatewayState
-from shared.errors import Unavailable
+from shared.errors import OutcomeUnknown
 from shared.jobs.submissions import Receipt, Submission
 from shared.settings import Settings
 from tests.forms import GOOD, JPEG, MULTIPART, PNG, REFUSED, WEBP, config, form, long_picture, picture
@@ -295,7 +295,7 @@ def test_a_job_whose_commit_was_not_heard_of_keeps_its_file(
 
         async def unheard(submission: Submission) -> Receipt:
             await submit(submission)
-            raise Unavailable("The connection broke.")
+            raise OutcomeUnknown("The connection broke.")
 
         state.submitter.submit = unheard
         assert (await client.post(STAMP, content=GOOD, headers=key)).status_code == 503

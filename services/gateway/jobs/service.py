@@ -24,7 +24,7 @@ from services.gateway.limits.counting import count_submission
 from services.gateway.limits.tiers import quotas_of
 from services.gateway.state import GatewayState
 from shared.accounts.credentials import Principal
-from shared.errors import AtelierError, ModelPaused, ValidationFailed
+from shared.errors import AtelierError, ModelPaused, OutcomeUnknown, ValidationFailed
 from shared.family import Family, Operation, loaded_model
 from shared.jobs.submissions import Receipt, Submission, encode_input
 from shared.logging import get_logger
@@ -125,16 +125,18 @@ async def _accept(answering: Answering, submission: Submission, files: RequestFi
 
 
 async def _submitted(state: GatewayState, submission: Submission, files: RequestFiles) -> Receipt:
-    """The receipt of the job. Its files lie in storage before its row is there, and go if none was made."""
+    """The receipt of the job. Its files lie in storage before its row is there, and go if none will be."""
     if not (files.contents or files.copies):
         return await state.submitter.submit(submission)
     await files.store(state.storage, submission.owner, submission.id)
     try:
         receipt = await state.submitter.submit(submission)
+    except OutcomeUnknown:
+        # The commit may be under way still, so that its row comes after any look for it: a job needs its files.
+        log.warning("files of a request stay, as it may have made a job", job=str(submission.id))
+        raise
     except AtelierError:
-        # A commit whose answer was lost may have happened: only the row knows.
-        if await state.jobs.get(submission.id, submission.owner) is None:
-            await files.remove(state.storage, submission.owner, submission.id)
+        await files.remove(state.storage, submission.owner, submission.id)
         raise
     if receipt.replayed:
         await files.remove(state.storage, submission.owner, submission.id)
