@@ -6,6 +6,8 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -16,6 +18,13 @@ from tests.faults.rig import Rig
 from tests.platform import TERMINAL, wait_until
 
 LEASE = 2.0
+NOTICED = "Warm shutdown"
+# A batch of 20 at one worker, whose grace period is long enough for what is to fit into it.
+CREW = {
+    "ATELIER_EXTRA_FAMILIES": "tests.toys.family,tests.toys.crew",
+    "ATELIER_FAMILIES": "toy,crew",
+    "ATELIER_DRAIN_SECONDS": "30",
+}
 Size = Callable[[int, int], int]
 
 
@@ -119,47 +128,55 @@ def test_a_job_that_crashes_once_completes(rig: Rig, history: History) -> None:
     history.verify()
 
 
-def test_sigterm_drains(rig: Rig, history: History, size: Size) -> None:
-    """SIGTERM to a worker: it finishes what fits the grace period, and hands back the rest"""
-    rig["worker-2"].kill()
-    [short] = submit(history, 1, steps=10, step_seconds=0.1)
-    _steps(history, short)
+@pytest.mark.parametrize("group", [False, True], ids=["to its parent", "to the group"])
+def test_sigterm_and_work_that_fits_the_grace_period(
+    group: bool, rig: Rig, history: History, size: Size, tmp_path: Path
+) -> None:
+    """SIGTERM to a worker with 20 jobs, while 200 wait: what fits the grace period is finished, no more is taken"""
+    worker, go_on = rig["worker-1"], tmp_path / "go on"
+    crew, waiting = _crew_at_work(rig, history, size, until=str(go_on))
     rig.broke()
-    assert rig["worker-1"].terminate() == 0
-    assert history.states()[short] == "completed"
+    worker.signal(signal.SIGTERM, group=group)
+    wait_until(lambda: worker.said().count(NOTICED) == 1, 180, "the signal to be noticed")
+    go_on.touch()
+    assert worker.ended() == 0
+    assert _counted(rig, crew) == {("completed", 1, 0, 0, 0)}
+    assert _counted(rig, waiting) == {("queued", 0, 0, 0, 0)}
+    _all_complete(rig, history)
 
-    rig.start("worker-1")
-    [long] = submit(history, 1, steps=200, step_seconds=0.1)
-    waiting = submit(history, size(4, 200))
-    _steps(history, long)
+
+@pytest.mark.parametrize("group", [False, True], ids=["to its parent", "to the group"])
+def test_sigterm_and_work_beyond_the_grace_period(group: bool, rig: Rig, history: History, size: Size) -> None:
+    """SIGTERM to a worker with 20 jobs, while 200 wait: those that do not fit the grace period are handed back"""
+    worker = rig["worker-1"]
+    crew, waiting = _crew_at_work(rig, history, size, steps=1000, step_seconds=0.1)
+    _steps(history, crew[-1])
     rig.broke()
-    rig["worker-1"].terminate()
-    assert history.states()[long] == "queued"
-    counted = "SELECT failures, crashes, drains FROM jobs WHERE id = %s"
-    assert rig.postgres.rows(counted, long) == [(0, 0, 1)]
-    rig.start("worker-1", "worker-2")
-    _steps(history, long)
-    assert history.client().cancel(long) == 202
+    worker.signal(signal.SIGTERM, group=group)
+    assert worker.ended() == 0
+    assert _counted(rig, crew) == {("queued", 1, 0, 0, 1)}
+    assert _counted(rig, waiting) == {("queued", 0, 0, 0, 0)}
+    assert {history.client().cancel(job) for job in crew} == {200}
+    rig.start("worker-1", "worker-2", **CREW)
     history.ended()
     assert {history.states()[job] for job in waiting} == {"completed"}
     history.verify()
 
 
-@pytest.mark.whole
-@pytest.mark.parametrize("how", ["twice", "to the group"])
-def test_an_impatient_sigterm(how: str, rig: Rig, history: History) -> None:
-    """SIGTERM to a worker"""
-    jobs = submit(history, 200)
-    wait_until(lambda: _held(rig, "worker-1", jobs), 180, "a job at worker-1")
-    rig.broke()
-    rig["worker-1"].signal(signal.SIGTERM, group=how == "to the group")
-    if how == "twice":
-        rig["worker-1"].signal(signal.SIGTERM)
-    rig["worker-1"].ended()
-    rig.start("worker-1")
-    history.ended()
-    assert set(history.states().values()) == {"completed"}
-    history.verify()
+@pytest.mark.parametrize("group", [pytest.param(False, marks=pytest.mark.whole), True], ids=["parent", "group"])
+def test_a_second_sigterm(group: bool, rig: Rig, history: History, size: Size, tmp_path: Path) -> None:
+    """A second SIGTERM to a worker with 20 jobs: it waits for none of them, all are handed back at their next step"""
+    worker, go_on = rig["worker-1"], tmp_path / "go on"
+    crew, waiting = _crew_at_work(rig, history, size, until=str(go_on))
+    for times in (1, 2):
+        rig.broke()
+        worker.signal(signal.SIGTERM, group=group)
+        wait_until(lambda times=times: worker.said().count(NOTICED) == times, 180, "the signal to be noticed")
+    assert worker.ended() == 0
+    assert _counted(rig, crew) == {("queued", 1, 0, 0, 1)}
+    assert _counted(rig, waiting) == {("queued", 0, 0, 0, 0)}
+    go_on.touch()
+    _all_complete(rig, history)
 
 
 def test_cancels_by_the_dozen(rig: Rig, history: History, size: Size) -> None:
@@ -212,6 +229,30 @@ def test_a_deaf_worker_ends_itself(rig: Rig, history: History) -> None:
     assert "hears no doorbells" in worker.said()
     rig.start("worker-1")
     history.ended()
+    history.verify()
+
+
+def _crew_at_work(rig: Rig, history: History, size: Size, **more: Any) -> tuple[list[str], list[str]]:
+    """A batch that runs at the only worker, and jobs that wait for it."""
+    rig.start(*(member.name for kind in ("gateway", "coordinator") for member in rig.members(kind)), **CREW)
+    for worker in rig.members("worker"):
+        worker.kill()
+    crew = submit(history, size(3, 20), path="/crew/row", **{"steps": 0} | more)
+    rig.start("worker-1", **CREW)
+    wait_until(lambda: _counted(rig, crew) == {("running", 1, 0, 0, 0)}, 180, "the batch to run")
+    return crew, submit(history, size(6, 200))
+
+
+def _counted(rig: Rig, jobs: list[str]) -> set[tuple[Any, ...]]:
+    """What is true of at least one of them."""
+    counted = "SELECT DISTINCT state, attempt, failures, crashes, drains FROM jobs WHERE id = ANY(%s::uuid[])"
+    return set(rig.postgres.rows(counted, jobs))
+
+
+def _all_complete(rig: Rig, history: History) -> None:
+    rig.start("worker-1", "worker-2", **CREW)
+    history.ended()
+    assert set(history.states().values()) == {"completed"}
     history.verify()
 
 
