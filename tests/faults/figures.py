@@ -10,12 +10,11 @@ from pathlib import Path
 
 HEAD = """# What was broken, and what came of it
 
-`make faults` runs every experiment of `tests/faults/`, each against two gateways, two coordinators and two workers
-(where an object store or a disk fails, one of each) on a Postgres with fsync; leases are 2 s and heartbeats 0.5 s (on a
-server 60 and 15). After each, `tests/faults/history.py` compares what clients were told with what database, storage and
-webhook receiver hold, and counts what breaks a promise. `make test` runs what concerns gateways and coordinators with
-smaller numbers, and proves by six mutants of the product that the judge sees what it should. `make soak` breaks by
-chance for as long as one likes.
+`make faults` runs every experiment of `tests/faults/`, each against two gateways, two coordinators and two workers on a
+Postgres with fsync; leases are 2 s and heartbeats 0.5 s (on a server 60 and 15). After each, `tests/faults/history.py`
+compares what clients were told with what database, storage and webhook receiver hold, and counts what breaks a promise.
+`make test` runs what concerns gateways and coordinators with smaller numbers, and proves by six mutants of the product
+that the judge sees what it should. `make soak` breaks by chance for as long as one likes.
 
 *Recovered in*: the longest time until what was hit went on. Of a fault of one moment, such as a kill, it counts from
 that moment: where attempts were lost, until their jobs were claimed again, leases included; else until the next job

@@ -222,7 +222,6 @@ class Rig:
         receiver: Receiver | None = None,
         s3: S3 | None = None,
         settings: dict[str, str] | None = None,
-        each: int = 2,
     ) -> None:
         log.install(postgres)
         self.folder, self.postgres, self.redis, self.receiver, self.s3 = folder, postgres, redis, receiver, s3
@@ -232,7 +231,7 @@ class Rig:
             self.settings["ATELIER_EGRESS_PORTS"] = str(receiver.server.port)
         self._network = network
         self._links: dict[tuple[str, str], Link] = {}
-        self._members = {f"{kind}-{n}": Member(self, f"{kind}-{n}") for kind in COMMANDS for n in range(1, each + 1)}
+        self._members = {f"{kind}-{n}": Member(self, f"{kind}-{n}") for kind in COMMANDS for n in (1, 2)}
         self.faults: list[float] = []  # when something was broken on purpose
         self.healings: list[float] = []  # when that was mended
         self.exits: list[Exit] = []  # that nobody caused

@@ -12,7 +12,7 @@ import pytest
 from shared.storage.s3 import S3Storage
 from tests.faults.history import History
 from tests.faults.load import Fault, named, seldom, submit, submitting
-from tests.faults.proxy import Network
+from tests.faults.proxy import Link, Network
 from tests.faults.rig import Rig
 from tests.faults.servers import S3, Postgres, Receiver, Redis
 from tests.platform import wait_until
@@ -29,12 +29,12 @@ pytestmark = pytest.mark.s3
 def whole_rig(
     tmp_path_factory: pytest.TempPathFactory, network: Network, postgres: Postgres, redis: Redis, receiver: Receiver
 ) -> Iterator[Rig]:
-    """One of each process, on an S3-protocol server; in the place of the large rig."""
+    """On an S3-protocol server; in the place of the large rig."""
     if not program("swift-proxy-server"):
         pytest.skip("OpenStack Swift is not installed: pip install -e .[test]")
     s3 = S3(tmp_path_factory.mktemp("s3"))
     folder = tmp_path_factory.mktemp("rig-on-s3")
-    rig = Rig(folder, network, postgres.database("faults_on_s3"), redis.database(1), receiver, s3, each=1)
+    rig = Rig(folder, network, postgres.database("faults_on_s3"), redis.database(1), receiver, s3)
     try:
         rig.start()
         rig.register_receiver()
@@ -47,29 +47,34 @@ def whole_rig(
         s3.stop()
 
 
-def refuses(rig: Rig, seconds: float) -> None:
-    rig.link("worker-1", "s3").answer_all(REFUSAL)
+def failing(rig: Rig, seconds: float, fail: Callable[[Link], None]) -> None:
+    """Both workers' ways to the store."""
+    links = [rig.link(worker.name, "s3") for worker in rig.members("worker")]
+    for link in links:
+        fail(link)
     time.sleep(seconds)
-    rig.link("worker-1", "s3").open()
+    for link in links:
+        link.open()
+
+
+def refuses(rig: Rig, seconds: float) -> None:
+    failing(rig, seconds, lambda link: link.answer_all(REFUSAL))
 
 
 def is_slow(rig: Rig, seconds: float) -> None:
-    rig.link("worker-1", "s3").slow(latency=0.2, rate=200_000)
-    time.sleep(seconds)
-    rig.link("worker-1", "s3").open()
+    failing(rig, seconds, lambda link: link.slow(latency=0.2, rate=200_000))
 
 
 def is_away(rig: Rig, seconds: float) -> None:
-    rig.link("worker-1", "s3").refuse()
-    time.sleep(seconds)
-    rig.link("worker-1", "s3").open()
+    failing(rig, seconds, Link.refuse)
 
 
 def loses_connections(rig: Rig, seconds: float) -> None:
-    rig.link("worker-1", "s3").cut_after(20_000)
-    rig.link("worker-1", "s3").reset()
-    time.sleep(seconds)
-    rig.link("worker-1", "s3").open()
+    def fail(link: Link) -> None:
+        link.cut_after(20_000)
+        link.reset()
+
+    failing(rig, seconds, fail)
 
 
 FAULTS = [refuses, *seldom(is_slow, is_away, loses_connections)]
@@ -77,7 +82,7 @@ FAULTS = [refuses, *seldom(is_slow, is_away, loses_connections)]
 
 @pytest.mark.parametrize("fault", FAULTS, ids=named)
 def test_the_store(fault: Fault, rig: Rig, history: History, size: Size) -> None:
-    """The object store fails a worker for a while"""
+    """The object store fails the workers for a while"""
     with submitting(history, size(5, 40)):
         wait_until(lambda: "completed" in history.states().values(), 180, "a first result")
         rig.broke()
@@ -114,6 +119,7 @@ def test_downloads(rig: Rig, history: History) -> None:
 
 def test_a_worker_is_killed_in_the_middle_of_an_upload_in_parts(rig: Rig, history: History) -> None:
     """kill -9 in the middle of an upload in parts: what came of it is found and taken away"""
+    rig["worker-2"].kill()
     rig.start("worker-1", failpoints="W5=kill@2")
     submit(history, 1, files=2, size=LARGE)
     wait_until(lambda: rig.passages("W5"), 180, "the kill")
