@@ -48,9 +48,9 @@ class Disk:
     def fill(self) -> None:
         """Take what is free, also what has become free since."""
         with self._ballast.open("ab") as file:
-            there = os.fstat(file.fileno()).st_size
-            if free := os.statvfs(self.folder).f_bavail * os.statvfs(self.folder).f_frsize:
-                os.posix_fallocate(file.fileno(), there, free)
+            while free := os.statvfs(self.folder).f_bavail * os.statvfs(self.folder).f_frsize:
+                with suppress(OSError):  # somebody has taken some of it since
+                    os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, free)
 
     @property
     def _ballast(self) -> Path:
