@@ -71,10 +71,9 @@ def _raise_stopped(*_: object) -> None:
 
 
 def _serve(stack: LocalStack) -> None:
-    assert stack.supervisor is not None
     pause = threading.Event()
     while True:
-        stack.supervisor.check()
+        stack.check()
         pause.wait(0.5)
 
 

@@ -66,8 +66,15 @@ class EmbeddedPostgres:
         """The server's pid while it runs."""
         return self._process.pid if self._process else None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was started and has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
     def start(self) -> str:
-        """Start (after `initdb`, the first time) and return the address of the database "postgres"."""
+        """Start (after `initdb`, the first time) and return the address of the database "postgres"; on the same port as
+        before if it can be had.
+        """
         self.stop()  # a killed server must be reaped, or its pid seems to live
         prefix, binaries = unprivileged(), find_binaries()
         password = secret(self._data.parent / "postgres.password")
@@ -75,7 +82,7 @@ class EmbeddedPostgres:
             self._initdb(prefix, binaries)
         deadline = time.monotonic() + START_SECONDS
         while True:
-            self.port = usable_port(self._wanted_port)
+            self.port = usable_port(self.port or self._wanted_port)
             self._launch(prefix, binaries)
             if self._ready(deadline):
                 return f"postgresql://atelier:{password}@127.0.0.1:{self.port}/postgres"

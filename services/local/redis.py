@@ -51,12 +51,17 @@ class EmbeddedRedis:
         """The server's pid while it runs."""
         return self._process.pid if self._process else None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was started and has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
     def start(self) -> str:
-        """Start and return the address of database 0."""
+        """Start and return the address of database 0; on the same port as before if it can be had."""
         self.stop()
         password = secret(self._data.parent / "redis.password")
         self._data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.port = usable_port(self._wanted_port)
+        self.port = usable_port(self.port or self._wanted_port)
         self._process = spawn([find_binary(), self._configure(password)], self._log)
         url = f"redis://:{password}@127.0.0.1:{self.port}/0"
         self._await_ready(url)

@@ -63,6 +63,18 @@ class LocalStack:
         self.supervisor.start()
         self._await_ready(environment)
 
+    def check(self) -> None:
+        """Start again what has ended, the servers first. From the main thread only."""
+        assert self.supervisor is not None
+        for name, server in (("Postgres", self._postgres), ("Redis", self._redis)):
+            if server is not None and server.has_ended:
+                self._say(f"{name} ended; starting it again (log: {self._home / 'logs' / name.lower()}.log)")
+                port = server.port
+                server.start()
+                if server.port != port:  # the others know only that one
+                    raise StackError(f"{name} ended, and its port {port} is taken by now; start again")
+        self.supervisor.check()
+
     def stop(self) -> None:
         """Drain the worker, stop everything, the servers last."""
         if self.supervisor is not None:
@@ -137,7 +149,7 @@ class LocalStack:
         while not (_answers(f"{self.url}/ready") and self._has_models(environment)):
             if time.monotonic() > deadline:
                 raise StackError(f"the platform is not ready after {READY_SECONDS} s; see {self._home / 'logs'}")
-            self.supervisor.check()
+            self.check()
             time.sleep(0.1)
 
     def _has_models(self, environment: dict[str, str]) -> bool:

@@ -89,6 +89,30 @@ def test_a_second_start_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     first.stop()
 
 
+def test_servers_that_are_killed_come_again_at_the_same_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DATABASE_URL", "REDIS_URL"):  # which would mean that they are not ours to start
+        monkeypatch.delenv(name)
+    said: list[str] = []
+    stack = LocalStack(tmp_path, Ports(postgres=0, redis=0), said.append)
+    try:
+        environment = stack._environment()
+        stack.supervisor = Supervisor([], environment, tmp_path / "logs", said.append)
+        with Redis.from_url(environment["REDIS_URL"]) as client:
+            client.set("k", "v")
+        for pid in stack.server_pids().values():
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda p=pid: psutil.Process(p).status() == psutil.STATUS_ZOMBIE)
+        stack.check()
+        assert execute(environment["DATABASE_URL"], "SELECT 1") == [(1,)]
+        with Redis.from_url(environment["REDIS_URL"]) as client:
+            assert client.get("k") == b"v"
+        assert [line.split(" ended")[0] for line in said[-2:]] == ["Postgres", "Redis"]
+    finally:
+        stack.stop()
+
+
 LAUNCHER = """
 import sys, time
 from pathlib import Path
