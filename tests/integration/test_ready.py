@@ -77,3 +77,25 @@ def test_it_tells_what_is_away(database_url: str, redis_url: str, storage_url: s
             assert await ready(client) == (503, [])
 
     asyncio.run(work())
+
+
+def test_a_database_that_takes_no_writes_takes_no_jobs(database_url: str, redis_url: str, storage_url: str) -> None:
+    """As a standby does, to which a service's name points after a failover."""
+    url = f"{database_url}?default_transaction_read_only=on"
+    app = make_app(
+        Settings(database_url=url, redis_url=redis_url, storage_url=storage_url, allow_data_loss=True), families()
+    )
+
+    async def work() -> None:
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://t") as client,
+        ):
+            assert (await client.post("/toys/play", json={})).status_code == 503
+            ready = await client.get("/ready")
+            assert ready.status_code == 503
+            assert "no writes" in ready.json()["details"]["checks"]["database"]["error"]
+            assert (await client.get("/health")).json()["status"] == "unhealthy"
+
+    asyncio.run(work())

@@ -68,7 +68,8 @@ async def check_servers(state: GatewayState) -> dict[str, dict[str, Any]]:
 async def _ask_postgres(state: GatewayState) -> None:
     """On both ways: what is read, and what is accepted."""
     await state.read_pool.execute(JOBS)
-    await state.submit_pool.execute(JOBS)
+    if await state.submit_pool.fetchval("SELECT current_setting('transaction_read_only')") == "on":
+        raise Unfit("it takes no writes: a standby, or one that was made read-only")
 
 
 async def _ask_redis(state: GatewayState) -> None:
