@@ -13,6 +13,7 @@ import pytest
 
 from tests.faults.history import History, say
 from tests.faults.rig import Rig
+from tests.platform import TERMINAL
 
 # Some steps, two files, a second of work for eight of them: enough to be hit, and no load for two cores.
 WORK: dict[str, Any] = {"steps": 4, "step_seconds": 0.03, "files": 2, "size": 50_000, "marked": True}
@@ -55,6 +56,34 @@ def submitting(history: History, count: int, pause: float = 0.05, **more: Any) -
     try:
         yield thread
     finally:
+        thread.join()
+    if problems:
+        raise problems[0]
+
+
+@contextmanager
+def keeping_busy(history: History, jobs: int, **more: Any) -> Iterator[None]:
+    """During the block about so many jobs have not ended, at any time; what goes wrong is raised at its end."""
+    problems: list[BaseException] = []
+    over = threading.Event()
+    client = history.client()
+
+    def work() -> None:
+        try:
+            number = 0
+            while not over.wait(0.05):
+                for _ in range(jobs - sum(state not in TERMINAL for state in history.states().values())):
+                    client.submit(**_body(number, more))
+                    number += 1
+        except BaseException as problem:  # told to whoever waits
+            problems.append(problem)
+
+    thread = threading.Thread(target=work, name="load")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
         thread.join()
     if problems:
         raise problems[0]

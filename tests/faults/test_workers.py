@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -13,11 +15,12 @@ import pytest
 from celery import Celery
 
 from tests.faults.history import History
-from tests.faults.load import breaking, submit, submitting
-from tests.faults.rig import Rig
+from tests.faults.load import keeping_busy, submit, submitting
+from tests.faults.rig import Member, Rig
 from tests.platform import TERMINAL, wait_until
 
 LEASE = 2.0
+FIRST = "SELECT 1 FROM jobs WHERE id = %s AND state = 'running' AND attempt = 1"
 NOTICED = "Warm shutdown"
 # A batch of 20 at one worker, whose grace period is long enough for what is to fit into it.
 CREW = {
@@ -28,24 +31,22 @@ CREW = {
 Size = Callable[[int, int], int]
 
 
+# At which passage a child is killed: it does some jobs before that one. W1 is passed once a doorbell, W3 once a step.
+KILLED_AT = {"W1": 2, "W2": 4, "W3": 11, "W4": 4, "W5": 7, "W6": 4, "W7": 4}
+
+
 @pytest.mark.parametrize(
-    "places",
-    [
-        ("W2", "W6"),
-        ("W5", "W7"),
-        pytest.param(("W1", "W3"), marks=pytest.mark.whole),
-        pytest.param(("W4", "W6"), marks=pytest.mark.whole),
-    ],
-    ids=" and ".join,
+    "place",
+    [place if place in ("W2", "W5", "W6") else pytest.param(place, marks=pytest.mark.whole) for place in KILLED_AT],
 )
-def test_killed_at(places: tuple[str, str], rig: Rig, history: History, size: Size) -> None:
-    """Each worker's child is killed at its third passage of a place"""
-    for worker, place in zip(("worker-1", "worker-2"), places, strict=True):
-        rig.start(worker, failpoints=f"{place}=kill@3")
-    submit(history, size(8, 40))
-    history.ended()
-    rig.faults += [at for place in places for at in rig.passages(place)]
-    assert rig.faults
+def test_killed_at(place: str, rig: Rig, history: History, size: Size) -> None:
+    """Children of both workers are killed at a place, again and again"""
+    workers = rig.members("worker")
+    rig.start("worker-1", "worker-2", failpoints=f"{place}=kill@{KILLED_AT[place]}")
+    while min(len(worker.passed(place)) for worker in workers) < size(1, 10):
+        submit(history, 1 if place == "W1" else 6)  # a worker that has more to do hears no doorbell
+        history.ended()
+    rig.faults += rig.passages(place)
     assert set(history.states().values()) == {"completed"}
     history.client().result(history.jobs[0])
     history.verify()
@@ -64,22 +65,29 @@ def test_an_unexpected_error_at_every_place(rig: Rig, history: History, size: Si
 
 
 def test_killed_by_chance(rig: Rig, history: History, size: Size) -> None:
-    """kill -9, by chance, of a worker's child, its parent, or both"""
-    workers = rig.members("worker")
+    """kill -9, by chance, of a child, its parent, or both, while it runs a job; of one worker after the other"""
 
-    def child() -> None:
-        os.kill(workers[0].child().pid, signal.SIGKILL)
+    def child(worker: Member) -> None:
+        os.kill(worker.child().pid, signal.SIGKILL)
 
-    def parent() -> None:
-        workers[1].signal(signal.SIGKILL)
-        wait_until(lambda: workers[1].has_ended, 180, "a parent's end")
+    def parent(worker: Member) -> None:
+        worker.signal(signal.SIGKILL)
 
-    def machine() -> None:
-        workers[1].signal(signal.SIGKILL, group=True)
-        wait_until(lambda: workers[1].has_ended, 180, "a worker's end")
+    def machine(worker: Member) -> None:
+        worker.signal(signal.SIGKILL, group=True)
 
-    with submitting(history, size(12, 300)):
-        breaking(history, [child, parent, machine], size(3, 30), pause=size(1, 2), seed=time.time_ns())
+    seed = time.time_ns()
+    print(f"chance has the seed {seed}")
+    chance, turns = random.Random(seed), itertools.cycle(rig.members("worker"))
+    with keeping_busy(history, 6, steps=8, step_seconds=0.1):
+        while (lost := _lost(rig, history)) < size(3, 30):
+            worker, kill = next(turns), chance.choice([child, parent, machine])
+            job = _caught(rig, worker, lambda worker=worker, kill=kill: kill(worker))
+            if kill is not child:
+                wait_until(lambda worker=worker: worker.has_ended, 180, "the worker's end")
+                rig.supervise()
+            wait_until(lambda job=job: not rig.postgres.rows(FIRST, job), 180, "the job to be taken away")
+            print(f"{kill.__name__} of {worker.name}, {lost} were lost before")
     history.ended()
     assert set(history.states().values()) == {"completed"}
     history.verify()
@@ -230,6 +238,24 @@ def test_a_deaf_worker_ends_itself(rig: Rig, history: History) -> None:
     rig.start("worker-1")
     history.ended()
     history.verify()
+
+
+def _caught(rig: Rig, worker: Member, kill: Callable[[], None]) -> str:
+    """Kill while it stands still with a job that was never lost before; that job."""
+    held = "SELECT id::text FROM jobs WHERE state = 'running' AND attempt = 1 AND lease_owner LIKE %s"
+    while True:
+        wait_until(lambda: rig.postgres.rows(held, f"%-{worker.pid}/%"), 180, f"a job at {worker.name}")
+        with worker.stopped():
+            if jobs := rig.postgres.rows(held, f"%-{worker.pid}/%"):
+                rig.broke()
+                kill()
+                return str(jobs[0][0])
+
+
+def _lost(rig: Rig, history: History) -> int:
+    """Attempts that ended with their worker."""
+    counted = "SELECT coalesce(sum(crashes), 0)::int FROM jobs WHERE id = ANY(%s::uuid[])"
+    return int(rig.postgres.rows(counted, history.jobs)[0][0])
 
 
 def _crew_at_work(rig: Rig, history: History, size: Size, **more: Any) -> tuple[list[str], list[str]]:
