@@ -258,6 +258,24 @@ def _lost(rig: Rig, history: History) -> int:
     return int(rig.postgres.rows(counted, history.jobs)[0][0])
 
 
+@pytest.mark.whole
+def test_a_child_that_hangs_before_its_claim(rig: Rig, history: History) -> None:
+    """A worker whose child stands still between a doorbell and its claim, where it holds nothing that could expire"""
+    rig["worker-2"].kill()
+    rig.start("worker-1", failpoints="W1=stop@1")
+    worker = rig["worker-1"]
+    jobs = submit(history, 4)
+    wait_until(lambda: worker.has_ended, 180, "the worker's own end")
+    rig.faults += worker.passed("W1")
+    assert len(rig.faults) == 1
+    assert worker.exit_code == 1
+    assert "hears no doorbells" in worker.said()
+    rig.start("worker-1")
+    history.ended()
+    assert _counted(rig, jobs) == {("completed", 1, 0, 0, 0)}
+    history.verify()
+
+
 def _crew_at_work(rig: Rig, history: History, size: Size, **more: Any) -> tuple[list[str], list[str]]:
     """A batch that runs at the only worker, and jobs that wait for it."""
     rig.start(*(member.name for kind in ("gateway", "coordinator") for member in rig.members(kind)), **CREW)
