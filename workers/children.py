@@ -87,6 +87,10 @@ class Children:
         """Their pids."""
         return [process.pid for process in self._pool._pool if process.is_alive()]
 
+    def have_started(self) -> bool:
+        """Whether one of them is past its imports: a child makes its file when it is ready for a job."""
+        return any(words_path(pid).exists() for pid in self.alive())
+
     def left_by(self, pid: int | None) -> Seen:
         """What this dead child left; nothing if it came and went between two looks, or in an earlier run."""
         child = self._known.get(pid) if pid is not None else None

@@ -149,7 +149,7 @@ class Guard(threading.Thread):
             unheard = connection.execute(
                 UNHEARD, {"families": list(served_families()), "deaf": self._settings.deaf_seconds}
             ).scalar_one()
-        self._end_if_deaf(bool(unheard) and not held)
+        self._end_if_deaf(bool(unheard) and not held and self._children.have_started())
         alive = set(self._children.alive())
         for row in held:
             pid = pid_of(row.lease_owner)
