@@ -14,6 +14,7 @@ import pytest
 from services.gateway.app import make_app
 from shared.settings import Settings
 from tests.faults.proxy import Link, Network
+from tests.platform import Platform
 from workers.families import families
 
 
@@ -35,6 +36,14 @@ def locked(database_url: str) -> Iterator[None]:
     with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
         cursor.execute("LOCK TABLE jobs")
         yield
+
+
+def test_health_tells_of_tables_that_are_held(platform: Platform, database_url: str) -> None:
+    with closing(psycopg2.connect(database_url)) as operator, operator.cursor() as cursor:
+        cursor.execute("LOCK TABLE workers")
+        answer = platform.client.get("/health")
+    assert (answer.status_code, answer.json()["healthy"]) == (200, False)
+    assert not answer.json()["checks"]["database"]["ok"]
 
 
 def test_it_tells_what_is_away(database_url: str, redis_url: str, storage_url: str, links: tuple[Link, Link]) -> None:
