@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 from sqlalchemy import Engine, MetaData, create_engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase
 
 from shared.keepalive import Patience
@@ -78,6 +79,11 @@ def open_database(
             "options": _options(SESSION | ({"synchronous_commit": "off"} if marks else {})),
         },
     )
+
+
+def is_cut_off(error: Exception) -> bool:
+    """Whether Postgres said nothing at all; what it refuses has a code."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) is None
 
 
 def _options(session: dict[str, str]) -> str:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.breakers.devices import QuarantineRule, aside, note_crash
 from shared.breakers.models import BreakerRule, trip
 from shared.catalog.reports import report_models
-from shared.database import open_database
+from shared.database import is_cut_off, open_database
 from shared.events import EventPublisher
 from shared.family import Family, ModelCard
 from shared.fleet import REPORT_SECONDS
@@ -44,8 +44,8 @@ CANCEL_PATIENCE = 30  # seconds until a child that does not stop for a cancellat
 # A child may hold a batch: it is not killed for the wish to cancel one job while it works on the others. One that keeps
 # a lease lives.
 HELD = text("""
-SELECT lease_owner, bool_and(lease_expires_at < now())
-    OR bool_and(coalesce(cancel_requested_at < now() - make_interval(secs => :patience), false)) AS hopeless
+SELECT lease_owner, bool_and(lease_expires_at < now()) AS silent,
+    bool_and(coalesce(cancel_requested_at < now() - make_interval(secs => :patience), false)) AS deaf
 FROM jobs WHERE state = 'running' AND starts_with(lease_owner, :prefix) GROUP BY lease_owner
 """)
 
@@ -71,6 +71,7 @@ class Guard(threading.Thread):
         self._state = "ready"
         self._reported: dict[str, tuple[ModelCard, ...]] = {}
         self._deaf_since: float | None = None
+        self._since = time.monotonic()  # when the database was back: for a lease no child is blamed for its silence
 
     def run(self) -> None:
         while self._state != "stopped":
@@ -79,6 +80,8 @@ class Guard(threading.Thread):
                 self._round()
             except SQLAlchemyError as error:
                 log.warning("the database is away", error=str(error).split("\n", 1)[0])
+                if is_cut_off(error):
+                    self._since = time.monotonic()
             except Exception:  # a bug of ours in one look must not end all looks
                 log.exception("a look at the children failed")
             self._wait()
@@ -155,7 +158,7 @@ class Guard(threading.Thread):
             pid = pid_of(row.lease_owner)
             if pid is None or pid not in alive:
                 self._reap(row.lease_owner, self._children.left_by(pid))
-            elif row.hopeless:
+            elif row.deaf or (row.silent and time.monotonic() - self._since > self._settings.lease_seconds):
                 log.error("the child does not stop, killing it", pid=pid)
                 self._children.say_of(pid, "its parent: it does not stop, killing it")
                 _signal(pid, signal.SIGKILL)

@@ -6,9 +6,11 @@ import time
 from dataclasses import asdict
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from services.coordinator.loop import log
 from shared.breakers.models import BreakerRule, trip
+from shared.database import is_cut_off
 from shared.events import EventPublisher
 from shared.family import Family
 from shared.jobs.upkeep import Budget, Moved, expire, reap_expired
@@ -16,7 +18,9 @@ from shared.settings import Settings
 
 
 class Reaper:
-    """T9 and T11. It works only after one lease of its own uptime, so that living workers can prolong theirs first."""
+    """T9 and T11. It reaps only after one lease in which it reached Postgres, so that living workers, which may not have
+    reached it either, can prolong theirs first.
+    """
 
     def __init__(self, settings: Settings, families: dict[str, Family], engine: Engine, events: EventPublisher) -> None:
         self._settings, self._engine, self._events = settings, engine, events
@@ -27,6 +31,14 @@ class Reaper:
 
     def round(self) -> None:
         """One look at all leases and deadlines."""
+        try:
+            self._look()
+        except SQLAlchemyError as error:
+            if is_cut_off(error):
+                self._since = time.monotonic()
+            raise
+
+    def _look(self) -> None:
         while moved := self._expire():
             self._tell(moved)
         if time.monotonic() - self._since >= self._settings.lease_seconds:

@@ -158,7 +158,7 @@ class Attempt:
         return connection.execute(RETRY, values).scalar_one_or_none()
 
     def drain(self, connection: Connection, ttl: float, seen: Seen = NOTHING) -> str | None:
-        """T8: hand the job back because this worker stops; counts as no failure."""
+        """T8: hand the job back because this worker stops or lost sight of Postgres; counts as no failure."""
         return connection.execute(DRAIN, self._ending(ttl, seen)).scalar_one_or_none()
 
 

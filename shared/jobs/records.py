@@ -26,7 +26,7 @@ class Outcome(StrEnum):
     """It met an error, and the job was queued again."""
 
     DRAINED = "drained"
-    """Its worker was told to stop and handed the job back."""
+    """Its worker handed the job back: it was told to stop, or had lost sight of the database."""
 
     LOST = "lost"
     """Its process or its whole worker died, or was not heard of for a lease."""

@@ -109,7 +109,7 @@ class Endings:
     def _stop(self, held: Held) -> Write:
         attempt, ttl, seen = held.attempt, self._ttl, self._witness.seen(held.job.id)
         match held.job.stop_reason:
-            case StopReason.DRAINED:
+            case StopReason.DRAINED | StopReason.LOST:  # a lost one is ours still, unless somebody took it
                 return lambda db: attempt.drain(db, ttl, seen)
             case StopReason.EXPIRED:
                 return lambda db: attempt.stop(db, "expired", _too_late(attempt), ttl, seen)

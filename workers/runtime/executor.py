@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
+from math import inf
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 from structlog.contextvars import bound_contextvars
 
+from shared.database import is_cut_off
 from shared.events import EventPublisher
 from shared.failpoints import failpoint
 from shared.jobs.artifacts import ManifestEntry
@@ -228,15 +230,18 @@ class Executor:
         return following
 
     def _patiently(self, work: Callable[[Connection], Answer]) -> Answer:
-        """One transaction. While Postgres is away it is tried again for a lease; then somebody else has the job."""
+        """One transaction, tried again for a lease while Postgres refuses it; then somebody else has the job.
+
+        While Postgres is away nobody can take it, and there is nothing else to do, unless the worker is to stop.
+        """
         until = time.monotonic() + self._settings.lease_seconds
         while True:
             try:
                 with self._sure(), self._engine.begin() as connection:
                     self._let_go(connection)
                     return work(connection)
-            except OperationalError:
-                if time.monotonic() > until:
+            except OperationalError as error:
+                if time.monotonic() > ((self._intake.drain_until or inf) if is_cut_off(error) else until):
                     raise
                 time.sleep(0.5)
 
