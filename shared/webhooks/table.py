@@ -116,6 +116,7 @@ class Delivery(Base):
         Index("deliveries_leased", "lease_until", postgresql_where=text("state = 'pending'")),
         Index("deliveries_list", "owner", "webhook_id", text("created_at DESC"), text("event_id DESC")),
         Index("deliveries_webhook", "webhook_id"),
+        Index("deliveries_job", "job_id"),
         Index("deliveries_age", "finished_at"),
         Index(
             "deliveries_once",

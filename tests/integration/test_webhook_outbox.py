@@ -108,3 +108,11 @@ def test_what_waits_for_later_is_not_claimed_and_what_is_old_is_forgotten(engine
         db.execute(text("UPDATE deliveries SET finished_at = now() - interval '2 h' WHERE state = 'delivered'"))
         forget_old(db, 3600)
         assert (left(db, "delivered"), left(db, "pending")) == (0, 1)
+
+
+def test_deliveries_of_a_deleted_job_are_found_by_an_index(engine: Engine) -> None:
+    """As the foreign key looks for them."""
+    with engine.connect() as db:
+        look = "EXPLAIN DELETE FROM ONLY deliveries WHERE job_id = '00000000-0000-0000-0000-000000000000'"
+        plan = "\n".join(db.execute(text(look)).scalars())
+    assert "deliveries_job" in plan, plan
