@@ -22,6 +22,7 @@ class StorageWatch:
         self._storage = storage
         self._fault: str | None = None
         self._task: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         await self._ask()
@@ -42,6 +43,14 @@ class StorageWatch:
                 headers={"Retry-After": str(round(PAUSE))},
             )
 
+    async def ask(self) -> None:
+        """Raise StorageError, with what is wrong, unless the store works now. Whoever asks meanwhile hears the same
+        answer: a store that gives none holds one thread, however often its health is asked for.
+        """
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(run_in_threadpool(self._storage.check))
+        await asyncio.shield(self._asking)
+
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(PAUSE)
@@ -49,7 +58,7 @@ class StorageWatch:
 
     async def _ask(self) -> None:
         try:
-            await run_in_threadpool(self._storage.check)
+            await self.ask()
         except StorageError as error:
             if self._fault is None:
                 log.warning("the store does not work: nothing more is accepted", error=str(error))

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from redis.exceptions import RedisError
-from starlette.concurrency import run_in_threadpool
 
 from services.gateway.health.set_aside import NOTHING, set_aside
 from services.gateway.models.service import model_status
@@ -67,7 +66,7 @@ async def check_servers(state: GatewayState) -> dict[str, dict[str, Any]]:
     answers = await asyncio.gather(
         _check(_ask_postgres(state)),
         _check(_ask_redis(state)),
-        _check(run_in_threadpool(state.storage.check)),
+        _check(state.storage_watch.ask()),
     )
     return dict(zip(("database", "redis", "storage"), answers, strict=True))
 
