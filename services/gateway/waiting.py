@@ -146,7 +146,7 @@ class Waiting:
             for job_id, state in states.items():
                 if job_id not in self._watches:  # nobody waits any more
                     continue
-                if self._states.get(job_id, state) != state or state not in LIVE:
+                if self._states.get(job_id) != state or state not in LIVE:
                     for watch in self._watches.get(job_id, ()):
                         watch.tell(None)
                 self._states[job_id] = state

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -18,8 +20,11 @@ from services.gateway.redis_pool import open_pool
 from services.gateway.waiting import Waiting
 from shared.events import CHANGED, channel
 from shared.ids import new_id
+from tests.integration.test_accounts import execute
+from tests.platform import Platform
 
 SIZE = 4  # connections of the pool
+RUNNING = "UPDATE jobs SET state = 'running', attempt = 1, lease_expires_at = now() + interval '60 s' WHERE id = %s"
 
 
 class NoRows:
@@ -118,3 +123,16 @@ def test_who_leaves_while_redis_is_away_is_forgotten() -> None:
             assert not awaited._watches
 
     run(story)
+
+
+def test_a_stream_tells_of_the_start_without_redis(environment: dict[str, str], tmp_path: Path) -> None:
+    platform = Platform(environment | {"REDIS_URL": "redis://127.0.0.1:9"}, tmp_path)
+    try:
+        job_id = platform.start("gateway").submit()
+        with platform.client.stream("GET", f"/status/{job_id}/events", timeout=10) as stream:
+            statuses = (json.loads(line[6:])["status"] for line in stream.iter_lines() if line.startswith("data: "))
+            assert next(statuses) == "queued"
+            execute(environment, RUNNING, job_id)
+            assert next(statuses) == "running"
+    finally:
+        platform.close()
