@@ -52,6 +52,7 @@ from shared.webhooks.registry import Webhooks
 from shared.webhooks.targets import Targets
 
 REDIS_CONNECTIONS = 16  # a crowd that asks at one moment would leave as many open for ever
+REDIS_PATIENCE = 1  # seconds: what it tells makes a status finer, and nobody waits for that
 
 
 @asynccontextmanager
@@ -61,7 +62,8 @@ async def gateway_state(app: FastAPI, settings: Settings) -> AsyncIterator[None]
         await open_walled(settings.database_url, name="atelier-gateway-submit", size=4),
         await open_walled(settings.database_url, name="atelier-gateway-read", size=settings.database_pool_size),
     )
-    client = redis.Redis.from_pool(open_pool(settings.redis_url, size=REDIS_CONNECTIONS, turn=1, answer=5, connect=1))
+    patience = dict.fromkeys(("turn", "answer", "connect"), REDIS_PATIENCE)
+    client = redis.Redis.from_pool(open_pool(settings.redis_url, size=REDIS_CONNECTIONS, **patience))
     check_database(await read_pool.fetchrow(QUESTION), settings)
     with contextlib.suppress(RedisError, OSError):  # it may be away; /health judges it again
         check_redis(await client.info("memory"))

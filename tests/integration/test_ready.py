@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
@@ -14,6 +15,8 @@ import pytest
 from services.gateway.app import make_app
 from shared.settings import Settings
 from tests.faults.proxy import Link, Network
+from tests.integration.test_accounts import execute
+from tests.integration.test_waiting import RUNNING
 from tests.platform import Platform
 from workers.families import families
 
@@ -108,3 +111,20 @@ def test_a_database_that_takes_no_writes_takes_no_jobs(database_url: str, redis_
             assert (await client.get("/health")).json()["status"] == "unhealthy"
 
     asyncio.run(work())
+
+
+def test_a_redis_that_is_silent_holds_nobody_up(
+    environment: dict[str, str], links: tuple[Link, Link], tmp_path: Path
+) -> None:
+    _, redis = links
+    platform = Platform(environment | {"REDIS_URL": through(redis, environment["REDIS_URL"])}, tmp_path)
+    try:
+        job_id = platform.start("gateway").submit()
+        execute(environment, RUNNING, job_id)
+        assert platform.status(job_id)["status"] == "running"
+        redis.swallow()
+        assert platform.client.get(f"/status/{job_id}").json()["status"] == "running"
+        assert platform.client.post(f"/jobs/{job_id}/cancel").status_code == 202
+    finally:
+        redis.open()
+        platform.close()
