@@ -87,7 +87,7 @@ def ranged_response(
     if not_modified(headers, etag):
         return Response(status_code=304, headers=common)
     try:
-        part = requested_part(headers, etag, size)
+        part = requested_part(headers, etag, size) if method == "GET" else Part(0, size, False)  # §14.2
     except Unsatisfiable:
         return Response(status_code=416, headers=common | {"Content-Range": f"bytes */{size}"})
     common["Content-Length"] = str(part.end - part.start)

@@ -120,6 +120,13 @@ def test_head_304_and_416_send_no_body_and_read_nothing() -> None:
     assert reader.closed == 0
 
 
+@pytest.mark.parametrize("asked", ["bytes=10-19", "bytes=100-"])
+def test_a_range_means_nothing_to_head(asked: str) -> None:
+    head = ask("HEAD", {"range": asked}, Reader())
+    assert (head.status_code, head.headers["content-length"]) == (200, "100")
+    assert "content-range" not in head.headers
+
+
 class Failing(Reader):
     """Gives so many chunks before it can go on no more."""
 
