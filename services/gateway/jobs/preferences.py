@@ -8,23 +8,29 @@ from starlette.requests import Request
 
 from shared.errors import ValidationFailed
 
-WAIT = re.compile(r"wait\s*=\s*(\d{1,6})")
+WAIT = re.compile(r'wait\s*=\s*(?:(\d{1,6})|"(\d{1,6})")')
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 def wanted_wait(request: Request, longest: int) -> int:
     """Seconds to wait for the job's end, at most `longest`; 0 answers at once."""
-    prefer = request.headers.get("prefer", "").lower()
     if "wait" in request.query_params:
         text = request.query_params["wait"]
         if not (text.isascii() and text.isdecimal()) or len(text) > 6:
             raise ValidationFailed("wait must be a whole number of seconds.", field="wait")
         return min(int(text), longest)
-    if match := WAIT.search(prefer):
-        return min(int(match.group(1)), longest)
-    if "respond-async" in prefer:
+    preferred = _preferences(request)
+    if match := next(filter(None, map(WAIT.fullmatch, preferred)), None):
+        return min(int(match.group(1) or match.group(2)), longest)
+    if "respond-async" in preferred:
         return 0
     return longest if request.scope.get("waits_by_default") else 0
+
+
+def _preferences(request: Request) -> list[str]:
+    """Each one without its parameters; several lines are as good as one with commas."""
+    listed = ",".join(request.headers.getlist("prefer")).lower()
+    return [one.partition(";")[0].strip() for one in listed.split(",")]
 
 
 def idempotency_key(request: Request) -> str | None:
