@@ -174,11 +174,7 @@ class GatewayProtocol(HttpToolsProtocol):
         return seconds > self._grace + done / self._rate
 
     def _end_slow_request(self, message: str) -> None:
-        if (
-            self.cycle is not None
-            and self.cycle.response_started
-            and (self.cycle.more_body or not self.cycle.response_complete)
-        ):
+        if self._is_answering() or (self.cycle is not None and self.cycle.response_started and self.cycle.more_body):
             self.transport.abort()  # it has its answer, or a part of it: there is no place for another
         elif self._head_since is not None and not self.scope:
             self.transport.close()  # not a byte came: nobody waits for an answer
@@ -186,8 +182,14 @@ class GatewayProtocol(HttpToolsProtocol):
             self._answer(RequestTimedOut(message))
 
     def send_400_response(self, msg: str) -> None:
-        """The answer to bytes that are no HTTP request."""
-        self._answer(ValidationFailed("This is no valid HTTP request."))
+        """The answer to bytes that are no HTTP request; in the middle of another it would be taken for a part of it."""
+        if self._is_answering():
+            self.transport.abort()
+        else:
+            self._answer(ValidationFailed("This is no valid HTTP request."))
+
+    def _is_answering(self) -> bool:
+        return self._running is not None and self._running.response_started and not self._running.response_complete
 
     def _answer(self, error: AtelierError) -> None:
         """Send the error as the gateway itself does, and close."""

@@ -6,6 +6,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -209,6 +210,24 @@ def test_what_is_no_request_is_answered_like_all_others(served: Platform, sent: 
     check(headers)
     assert int(headers["content-length"]) == len(body)
     assert json.loads(body)["request_id"] == headers["x-request-id"]
+
+
+@pytest.mark.hostile("H")
+def test_nothing_is_said_in_the_middle_of_an_answer(
+    served: Platform, client: httpx.Client, signed_in: dict[str, str]
+) -> None:
+    events = client.post("/toys/play", json={}, headers=signed_in).json()["events_url"]
+    lines = [f"GET {events} HTTP/1.1", "Host: 127.0.0.1", f"Authorization: {signed_in['Authorization']}", "", ""]
+    received = b""
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
+        connection.sendall("\r\n".join(lines).encode())
+        while b"event: status" not in received:
+            received += connection.recv(65536)
+        connection.sendall(b"nonsense\r\n\r\n")
+        with suppress(ConnectionResetError):
+            while chunk := connection.recv(65536):
+                received += chunk
+    assert received.count(b"HTTP/1.1 ") == 1
 
 
 def test_a_request_has_its_own_id(client: httpx.Client) -> None:
