@@ -316,9 +316,15 @@ class _Round:
         return admitted
 
     async def _lock(self, kind: int, names: set[str]) -> None:
-        """Nobody else counts for these names until this transaction ends."""
-        if names:
+        """Nobody else counts for these names until this transaction ends; Unavailable if others take too long."""
+        if not names:
+            return
+        try:
             await self._db.execute(LOCK, kind, sorted(names))
+        except asyncpg.LockNotAvailableError:
+            if kind == OWNER_LOCK and len(names) == 1:  # else it is not, or may not be, a request of the same owner
+                raise
+            raise Unavailable("Other jobs are being accepted; try again.", headers={"Retry-After": "1"}) from None
 
     async def _room(self, count: str, limit: int, names: set[str]) -> dict[str, int]:
         """How many more jobs each name may have; empty if there is no limit."""

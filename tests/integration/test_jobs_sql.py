@@ -387,6 +387,15 @@ def test_who_waits_too_long_for_the_database_is_refused(engine: Engine, gateway:
     assert refused.headers["Retry-After"] == "1"
 
 
+@pytest.mark.parametrize("held", ["1, hashtext('bob')", "2, hashtext('toy')"], ids=["an owner", "the family"])
+def test_whom_others_block_is_told_that_it_is_busy(engine: Engine, gateway: Any, held: str) -> None:
+    """A 409 would say that it is a request of one's own. Another gateway that stands still holds locks so long."""
+    with engine.begin() as db:
+        db.execute(text(f"SELECT pg_advisory_xact_lock({held})"))
+        refused = submit_all(gateway, {"owner": "ann"}, {"owner": "bob"}, limits=Limits(100, 100))
+    assert [(type(error), error.headers["Retry-After"]) for error in refused] == [(Unavailable, "1")] * 2
+
+
 def test_one_key_makes_one_job_over_many_gateways(engine: Engine, gateway: Any) -> None:
     wanted = [{"key": f"k{n % 5}", "fingerprint": b"f"} for n in range(100)]
     random.Random(0).shuffle(wanted)
