@@ -18,8 +18,8 @@ from shared.settings import Settings
 
 
 class Reaper:
-    """T9 and T11. It reaps only after one lease in which it reached Postgres, so that living workers, which may not have
-    reached it either, can prolong theirs first.
+    """T9 and T11. It reaps only after one lease in which it reached Postgres, so that living workers, which may not
+    have reached it either, can prolong theirs first.
     """
 
     def __init__(self, settings: Settings, families: dict[str, Family], engine: Engine, events: EventPublisher) -> None:
