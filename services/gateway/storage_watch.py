@@ -25,7 +25,7 @@ class StorageWatch:
         self._asking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        await self._ask()
+        await self._look()
         self._task = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
@@ -44,21 +44,26 @@ class StorageWatch:
             )
 
     async def ask(self) -> None:
-        """Raise StorageError, with what is wrong, unless the store works now. Whoever asks meanwhile hears the same
-        answer: a store that gives none holds one thread, however often its health is asked for.
+        """Raise StorageError, with what is wrong, unless the store works now; what is accepted follows.
+
+        Whoever asks meanwhile hears the same answer: a store that gives none holds one thread, however often its health
+        is asked for.
         """
         if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(run_in_threadpool(self._storage.check))
+            self._asking = asyncio.create_task(self._look())
         await asyncio.shield(self._asking)
+        if self._fault is not None:
+            raise StorageError(self._fault)
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(PAUSE)
-            await self._ask()
+            with contextlib.suppress(StorageError):
+                await self.ask()
 
-    async def _ask(self) -> None:
+    async def _look(self) -> None:
         try:
-            await self.ask()
+            await run_in_threadpool(self._storage.check)
         except StorageError as error:
             if self._fault is None:
                 log.warning("the store does not work: nothing more is accepted", error=str(error))

@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from services.gateway.storage_watch import StorageWatch
+from shared.errors import Unavailable
 from shared.storage.interface import StorageError
 
 
@@ -38,7 +39,10 @@ def test_a_store_that_hangs_holds_one_thread() -> None:
         store.back.set()
         with pytest.raises(StorageError):
             await watch.ask()
+        with pytest.raises(Unavailable):
+            watch.require()
         await watch.ask()
+        watch.require()  # who is told that it works may submit
         assert store.asked == 2
 
     asyncio.run(story())
