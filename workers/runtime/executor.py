@@ -12,6 +12,7 @@ from math import inf
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
+import psycopg2
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 from structlog.contextvars import bound_contextvars
@@ -38,6 +39,7 @@ from workers.runtime.uploading import forget, upload
 from workers.runtime.witness import Witness
 
 log = get_logger(__name__)
+UNHEARD = (OperationalError, psycopg2.OperationalError)  # the driver's own when a connection is given back
 Answer = TypeVar("Answer")
 Result: TypeAlias = tuple[Output, list[ManifestEntry]]  # the manifest lists files that are in the storage
 
@@ -81,9 +83,12 @@ class Executor:
         """A doorbell rang: run that job if it is still there, then the family's next ones; how many were run."""
         if not self._store.works():
             return 0  # the bell rings again
-        with self._sure(), self._claiming(family) as connection:
-            self._let_go(connection)
-            current = self._intake.answer(connection, family, job_id)
+        try:
+            with self._sure(), self._claiming(family) as connection:
+                self._let_go(connection)
+                current = self._intake.answer(connection, family, job_id)
+        except UNHEARD:  # a job may be ours, or not
+            current = self._patiently(lambda db: self._intake.answer(db, family, job_id))
         done = 0
         while current:
             done += len(current)
@@ -250,7 +255,7 @@ class Executor:
         """Around a transaction: where its answer does not come, nobody knows what it did."""
         try:
             yield
-        except OperationalError:
+        except UNHEARD:
             self._unsure = True
             raise
         self._unsure = False
