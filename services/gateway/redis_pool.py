@@ -1,9 +1,12 @@
-"""Connections to Redis whose failures are all Redis's: uvloop calls a write on a lost one a RuntimeError, and redis-py
-trips over one that somebody else has found lost meanwhile.
+"""Connections to Redis whose failures are all Redis's.
+
+uvloop calls a write on a lost one a RuntimeError; redis-py trips over one that somebody else has found lost meanwhile,
+and takes what the kernel says of one that leads nowhere (ETIMEDOUT) for the end of a reader's patience, at each read.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -35,8 +38,12 @@ class _Plain(Connection):  # type: ignore[misc]
             await super().send_packed_command(*args, **more)
 
     async def read_response(self, *args: Any, **more: Any) -> Any:
+        asked, patience = time.monotonic(), more.get("timeout")
         with _told():
-            return await super().read_response(*args, **more)
+            answer = await super().read_response(*args, **more)
+        if answer is None and patience is not None and time.monotonic() - asked < patience / 2:
+            raise ConnectionLost("The connection was lost.")
+        return answer
 
 
 class _Encrypted(_Plain, SSLConnection):  # type: ignore[misc]

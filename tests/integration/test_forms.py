@@ -255,11 +255,11 @@ def test_the_workers_copy_lives_as_long_as_the_run(
     job_id = accepted(platform, form(picture(), config(body)))
     if "steps" in fields:
         platform.running(job_id)
-        assert [copy.read_bytes() for copy in temporary.glob("atelier-input-*/*")] == [PNG]
+        assert [copy.read_bytes() for copy in temporary.rglob("atelier-input-*/*")] == [PNG]
     if state == "cancelled":
         platform.client.post(f"/jobs/{job_id}/cancel")
     assert platform.finished(job_id)["status"] == state
-    assert list(temporary.glob("atelier-input-*")) == []
+    assert list(temporary.rglob("atelier-input-*")) == []
 
 
 def in_process(environment: dict[str, str], work: Callable[[httpx.AsyncClient, GatewayState], Any], **own: Any) -> Any:

@@ -440,7 +440,10 @@ def test_equal_files_count_once(client: httpx.Client) -> None:
         whole(client, bytes(MOST))
 
 
-def test_equal_files_of_different_owners_share_nothing(client: httpx.Client, kept: Kept, storage_url: str) -> None:
+def test_equal_files_of_different_owners_share_nothing(
+    client: httpx.Client, kept: Kept, storage_url: str, gone: Callable[[], None]
+) -> None:
+    gone()  # what other tests left
     first = whole(client, BIG)
     files = stored(storage_url)
     kept.execute("UPDATE uploads SET owner = 'somebody-else' WHERE id = %s", first["id"])
