@@ -139,7 +139,7 @@ class Guard(threading.Thread):
         """What lies on the disk now; what lay there before, while the disk cannot be read or changes under our eyes."""
         try:
             return tuple(family.discover())
-        except Exception as error:
+        except OSError as error:
             log.warning("models could not be looked at", family=family.name, exc_info=error)
             return self._reported.get(family.name, ())
 
