@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+from contextlib import suppress
 from functools import lru_cache
 
 from celery.signals import worker_process_init
@@ -21,7 +22,7 @@ from workers.runtime.executor import Executor
 from workers.runtime.last_words import LastWords
 from workers.runtime.residency import Residence, Residency
 from workers.runtime.residency_reporter import ResidencyReporter
-from workers.runtime.room import run_name, words_path
+from workers.runtime.room import hold_room, run_name, words_path
 
 log = get_logger(__name__)
 
@@ -83,6 +84,8 @@ def executor() -> Executor:
 
 @worker_process_init.connect
 def _on_start(**_: object) -> None:
+    with suppress(OSError):  # who cleans temporary folders up may have taken it
+        hold_room()
     last_words()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # also what it starts does not heed it
     # The parent sends this when it is asked to stop; it does not interrupt a step that runs.

@@ -8,12 +8,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from shared.jobs.records import Seen
 from workers.runtime import memory_peak
 from workers.runtime.last_words import Begun, begun_by, lines_of
-from workers.runtime.room import ROOM, WORDS_FOLDER, files_path, words_path
+from workers.runtime.room import ROOM, WORDS_FOLDER, files_path, held_by_nobody, hold_room, words_path
 
 REMEMBERED = 60.0  # seconds for which a dead child is asked after
 
@@ -103,8 +104,17 @@ class Children:
 
 
 def make_room() -> None:
-    """The folder of the children's last words, which only this user may read; they inherit its name."""
-    os.environ[WORDS_FOLDER] = tempfile.mkdtemp(prefix=ROOM)
+    """The folder of the children's last words, which only this user may read; they inherit its name.
+
+    Those of workers that were killed go: people's files may lie there.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{ROOM}*"):
+        with suppress(OSError), held_by_nobody(left):
+            shutil.rmtree(left)
+    while True:
+        os.environ[WORDS_FOLDER] = tempfile.mkdtemp(prefix=ROOM)
+        with suppress(FileNotFoundError):  # another worker took it for left before it was held
+            return hold_room()
 
 
 def remove_room() -> None:
