@@ -1,8 +1,11 @@
-"""Removes what nobody may use any more: results past their time (T12, two phases), lost attempts, uploads, old rows."""
+"""Removes what nobody may use any more: results past their time (T12, two phases), lost attempts, uploads,
+files of requests that became no job, old rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine
@@ -10,6 +13,7 @@ from sqlalchemy import Connection, Engine
 from services.coordinator.loop import log
 from shared.accounts.upkeep import forget_ended
 from shared.fleet.reports import forget_stopped
+from shared.jobs.arriving import forget_left_files, left_files
 from shared.jobs.artifacts import attempt_prefix, job_prefix
 from shared.jobs.upkeep import finished_with_orphans, forget_keys, mark_for_purge, marked, purge_done
 from shared.settings import Settings
@@ -19,8 +23,20 @@ from shared.uploads.upkeep import doomed_uploads, expire_uploads, remove_uploads
 from shared.usage.upkeep import forget_usage
 from shared.webhooks.outbox import forget_old
 
-DAY = 86_400.0  # seconds after which what a killed writer left half-written is nobody's
+DAY = 86_400.0  # seconds after which what a killed gateway or writer left is nobody's
 MOST_FAILURES = 100  # files that cannot be removed in one round; then it is the store that fails
+
+
+class Doomed(Protocol):
+    """What owns files that go now."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def owner(self) -> str: ...
+
+
+D = TypeVar("D", bound=Doomed)
 
 
 class Janitor:
@@ -44,9 +60,10 @@ class Janitor:
         self._while_some(mark_for_purge)
         self._while_some(expire_uploads)
         self._while_some(lambda connection: forget_old(connection, self._settings.webhook_log_seconds))
-        kept: list[UUID] = []
-        self._while_some(lambda connection: self._purge(connection, kept))
-        self._while_some(lambda connection: self._purge_uploads(connection, kept))
+        grace = self._settings.purge_grace_seconds
+        self._clear("results", lambda db, but: marked(db, grace, but), job_prefix, purge_done)
+        self._clear("uploads", lambda db, but: doomed_uploads(db, grace, but), upload_prefix, remove_uploads)
+        self._clear("files without a job", lambda db, but: left_files(db, DAY, but), job_prefix, forget_left_files)
         self._collect_orphans()
         self._storage.sweep(DAY)
 
@@ -57,24 +74,26 @@ class Janitor:
             with self._engine.begin() as connection:
                 left = work(connection)
 
-    def _purge(self, connection: Connection, kept: list[UUID]) -> int:
-        """Some results; those whose files cannot be removed are `kept` until the next round."""
-        doomed = marked(connection, self._settings.purge_grace_seconds, kept)
-        gone = [job for job in doomed if self._removed(job_prefix(job.owner, job.id))]
-        kept += [job.id for job in doomed if job not in gone]
-        purge_done(connection, gone)
-        if gone:
-            log.info("results purged", jobs=len(gone))
-        return len(doomed)
+    def _clear(
+        self,
+        what: str,
+        some: Callable[[Connection, Collection[UUID]], list[D]],
+        prefix: Callable[[str, UUID], str],
+        end: Callable[[Connection, list[D]], None],
+    ) -> None:
+        """Remove all files of what is found, then `end` it; what cannot be removed is kept until the next round."""
+        kept: list[UUID] = []
 
-    def _purge_uploads(self, connection: Connection, kept: list[UUID]) -> int:
-        doomed = doomed_uploads(connection, self._settings.purge_grace_seconds, kept)
-        gone = [upload for upload in doomed if self._removed(upload_prefix(upload.owner, upload.id))]
-        kept += [upload.id for upload in doomed if upload not in gone]
-        remove_uploads(connection, gone)
-        if gone:
-            log.info("uploads purged", uploads=len(gone))
-        return len(doomed)
+        def work(connection: Connection) -> int:
+            doomed = some(connection, kept)
+            gone = [one for one in doomed if self._removed(prefix(one.owner, one.id))]
+            kept.extend(one.id for one in doomed if one not in gone)
+            end(connection, gone)
+            if gone:
+                log.info(f"{what} purged", count=len(gone))
+            return len(doomed)
+
+        self._while_some(work)
 
     def _collect_orphans(self) -> None:
         with self._engine.begin() as connection:

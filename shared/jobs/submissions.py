@@ -2,8 +2,8 @@
 
 A batch forms while the last one is being committed; there is no timer, so an idle gateway answers at once.
 In the transaction: (a) idempotency keys are claimed, (b) the counters' advisory locks are taken, (c) live jobs are
-counted and quotas looked at, (d) the rows are inserted. READ COMMITTED throughout: each statement sees what the locks
-waited for.
+counted and quotas looked at, (d) files that were stored become the jobs', (e) the rows are inserted. READ COMMITTED
+throughout: each statement sees what the locks waited for.
 """
 
 from __future__ import annotations
@@ -50,6 +50,9 @@ FREE_KEYS = """
 DELETE FROM idempotency_keys k USING unnest($1::text[], $2::text[]) AS w(owner, key)
 WHERE (k.owner, k.key) = (w.owner, w.key)
 """
+# From before the first byte is stored until the job's row is there, whatever ends the gateway in between.
+FILES_ARRIVE = "INSERT INTO arriving_files (job_id, owner) VALUES ($1, $2)"
+FILES_ARRIVED = "DELETE FROM arriving_files WHERE job_id = ANY($1::uuid[]) RETURNING job_id"
 LOCK = "SELECT pg_advisory_xact_lock($1, hashtext(name)) FROM (SELECT unnest($2::text[]) AS name ORDER BY 1) n"
 # Counting stops at the limit: a long queue costs no more than the limit itself. Over all owners only functions look
 # (migration 0006).
@@ -84,9 +87,9 @@ ORDER BY n.owner  -- in which the trigger books files: two gateways must not wai
 class Submission:
     """A validated request on its way into the table, with the bytes of its files that lie in the storage.
 
-    `deadline` is in seconds from now. `model` is what a worker loads for it. Jobs of a family with equal `batch_key`s
-    may run as one batch. `fingerprint` is set with `key` only. `place` is the one among those that are refused
-    together.
+    `with_files` is set for one whose files were announced. `deadline` is in seconds from now. `model` is what a worker
+    loads for it. Jobs of a family with equal `batch_key`s may run as one batch. `fingerprint` is set with `key` only.
+    `place` is the one among those that are refused together.
     """
 
     id: UUID
@@ -99,6 +102,7 @@ class Submission:
     model: str = DEFAULT_MODEL
     batch_key: str | None = None
     stored_bytes: int = 0
+    with_files: bool = False
     quotas: Quotas = NO_QUOTAS
     key: str | None = None
     fingerprint: bytes | None = None
@@ -156,6 +160,12 @@ class Submitter:
             raise
         finally:
             timer.cancel()
+
+    async def announce_files(self, submission: Submission) -> None:
+        """To be called before files of this job are stored: if it is never committed, the janitor removes them."""
+        async with acting_for(self._pool, [submission.owner]) as connection:
+            await connection.execute(FILES_ARRIVE, submission.id, submission.owner)
+        submission.with_files = True
 
     async def earlier(self, submission: Submission) -> Receipt | None:
         """The receipt of an earlier, equal request with the same key, or None; nothing is submitted."""
@@ -238,7 +248,7 @@ class _Round:
     async def run(self, batch: list[Submission]) -> list[Submission]:
         """The submissions whose rows were inserted; the others are in `refused` or `earlier`."""
         fresh = await self._claim_keys(batch)
-        admitted = await self._admit(fresh)
+        admitted = await self._with_their_files(await self._admit(fresh))
         await self._free_keys([s for s in fresh if s.id in self.refused])
         self._follow_same_batch(batch)
         if admitted:
@@ -314,6 +324,16 @@ class _Round:
                     used[submission.owner].stored_bytes += submission.stored_bytes
                 admitted.append(submission)
         return admitted
+
+    async def _with_their_files(self, admitted: list[Submission]) -> list[Submission]:
+        """Those whose files the janitor did not take for left behind: it waits longer than any request takes."""
+        announced = [s.id for s in admitted if s.with_files]
+        if not announced:
+            return admitted
+        there = {row["job_id"] for row in await self._db.fetch(FILES_ARRIVED, announced)}
+        for lost in set(announced) - there:
+            self.refused[lost] = Unavailable("The request took too long; try again.", headers={"Retry-After": "1"})
+        return [s for s in admitted if s.id not in self.refused]
 
     async def _lock(self, kind: int, names: set[str]) -> None:
         """Nobody else counts for these names until this transaction ends; Unavailable if others take too long."""

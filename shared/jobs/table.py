@@ -113,6 +113,18 @@ class Job(Base):
     )
 
 
+class ArrivingFiles(Base):
+    """Files of a request that are stored before its job is committed, which takes this row away."""
+
+    __tablename__ = "arriving_files"
+
+    job_id: Mapped[UUID] = mapped_column(primary_key=True)
+    owner: Mapped[str] = mapped_column(Text)
+    since: Mapped[datetime] = mapped_column(Time, server_default=NOW)
+
+    __table_args__ = (Index("arriving_files_age", "since"),)
+
+
 class IdempotencyKey(Base):
     """One `Idempotency-Key` of one owner: the fingerprint of the request and the job it made."""
 

@@ -9,6 +9,7 @@ of others' jobs · I9 the storage holds what manifests name, and nothing else ·
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import time
@@ -34,7 +35,8 @@ from tests.faults.figures import Row, today
 from tests.faults.log import Move
 from tests.faults.rig import Rig, Trouble
 from tests.platform import TERMINAL, wait_until
-from tests.toys.runner import content, mark
+from tests.toys.family import StampInput
+from tests.toys.runner import content, mark, stamp
 
 SETTLE = 180  # seconds
 AFTERMATH = 10.0  # seconds and a lease: so long after its healing a fault may still be told to clients
@@ -49,6 +51,7 @@ SELECT job_id::text, event_id::text, type, state, webhook_id::text FROM deliveri
 WHERE job_id = ANY(%s::uuid[]) AND type = ANY(%s)
 """
 AGE = "UPDATE jobs SET finished_at = now() - interval '2 hours' WHERE id = ANY(%s::uuid[]) AND finished_at IS NOT NULL"
+AGE_FILES = "UPDATE arriving_files SET since = since - interval '2 days'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +199,10 @@ class History:
             if row["state"] != "completed":
                 continue
             prefix = f"results/{row['owner']}/{job}/{row['result_attempt']}/"
-            if len(row["manifest"]) != row["input"]["files"] or row["output"]["said"] != row["input"]["say"]:
+            made = _made(self.record.jobs[job], row)
+            if len(row["manifest"]) != len(made) or row["output"]["said"] != row["input"]["say"]:
                 yield Violation("I2", job, f"asked {row['input']}, got {row['output']} and {row['manifest']}")
-            for number, entry in enumerate(row["manifest"]):
-                head = mark(job, row["result_attempt"]) if row["input"]["marked"] else b""
-                wanted = head + content(row["input"]["seed"] + number, row["input"]["size"])
+            for entry, wanted in zip(row["manifest"], made, strict=False):
                 if problem := _differs(storage, entry, prefix, wanted):
                     yield Violation("I2", job, f"attempt {row['result_attempt']} counts, but {problem}")
         for told in self.record.exchanges:
@@ -313,11 +315,12 @@ class History:
                     yield Violation("I8", parts[2], f"belongs to {owner}: {told.tenant} was answered, {told}")
 
     def _leftovers(self, rows: dict[str, dict[str, Any]]) -> Iterator[Violation]:
-        """I9: two hours later, after a round of the janitor, each file is one that a manifest names."""
+        """I9: much later, after a round of the janitor, each file is a job's input or one that a manifest names."""
         storage = self._storage()
         with self.rig.postgres.cursor() as cursor:
             cursor.execute("SET session_replication_role = replica")  # the guard lets no end be moved
             cursor.execute(AGE, (self.jobs,))
+            cursor.execute(AGE_FILES)
         settings = Settings(
             database_url=self.rig.postgres.url, redis_url=self.rig.redis.url, storage_url=self.rig.storage_url
         )
@@ -331,6 +334,11 @@ class History:
             if there != named:
                 told = f"{row['state']} after {row['attempt']} attempts, {row['crashes']} crashes"
                 yield Violation("I9", job, f"{told}: lost {sorted(named - there)}, left over {sorted(there - named)}")
+        for owner in {row["owner"] for row in rows.values()}:
+            found = {key.split("/")[2] for key in storage.list(f"results/{owner}/")}
+            known = self.rig.postgres.rows("SELECT id::text FROM jobs WHERE owner = %s", owner)
+            for job in sorted(found - {job for (job,) in known}):
+                yield Violation("I9", job, f"files of {owner} that belong to no job")
 
     def _answers(self) -> Iterator[Violation]:
         """I10: every request is answered in time, and an error has a cause that the experiment names."""
@@ -407,6 +415,17 @@ def _gaps(made: list[Move], troubles: list[Trouble]) -> Iterator[float]:
         if during := [trouble for trouble in troubles if earlier <= trouble.broke <= later]:
             broke, healed = during[-1]
             yield later - (healed if healed <= later else broke)
+
+
+def _made(asked: Asked, row: dict[str, Any]) -> list[bytes]:
+    """The files that a toy makes of what was asked."""
+    wanted = row["input"]
+    head = mark(asked.id, row["result_attempt"]) if wanted["marked"] else b""
+    made = [head + content(wanted["seed"] + number, wanted["size"]) for number in range(wanted["files"])]
+    if "picture" in asked.body:
+        picture = base64.b64decode(asked.body["picture"])
+        made = [stamp(StampInput(**wanted), picture), picture, *made]
+    return made
 
 
 def _differs(storage: Storage, entry: dict[str, Any], prefix: str, wanted: bytes) -> str | None:

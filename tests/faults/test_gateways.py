@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import signal
 import threading
 import time
@@ -13,6 +14,7 @@ from tests.faults.client import Client
 from tests.faults.history import History, say
 from tests.faults.load import submit, submitting
 from tests.faults.rig import Rig
+from tests.forms import PNG
 from tests.platform import wait_until
 
 Size = Callable[[int, int], int]
@@ -24,7 +26,8 @@ def test_killed_at(place: str, rig: Rig, history: History, size: Size) -> None:
     history.excused = {"lost"}
     rig.start("gateway-1", failpoints=f"{place}=kill@2")
     for _ in range(size(1, 5)):
-        submit(history, 4)
+        submit(history, 2)
+        submit(history, 2, path="/toys/stamp", picture=base64.b64encode(PNG).decode())  # the first one's gateway dies
         wait_until(lambda: rig["gateway-1"].has_ended, 180, "the gateway's end")
         rig.faults += rig["gateway-1"].passed(place)
         rig["gateway-1"].again()

@@ -49,6 +49,7 @@ ROWS = {
         VALUES (:job, :owner, 'toy', 'toy.play', '{}', 1)""",
     "idempotency_keys": """INSERT INTO idempotency_keys (owner, key, fingerprint, job_id)
         VALUES (:owner, 'key', 'a fingerprint', :job)""",
+    "arriving_files": "INSERT INTO arriving_files (job_id, owner) VALUES (:job, :owner)",
     "webhooks": "INSERT INTO webhooks (id, owner, url, events) VALUES (:job, :owner, 'https://x.example', '{}')",
     "webhook_secrets": "INSERT INTO webhook_secrets (id, owner, secret) VALUES (:job, :owner, 'a secret')",
     "job_webhooks": "INSERT INTO job_webhooks (job_id, owner, url, events) VALUES (:job, :owner, 'https://x', '{}')",

@@ -46,8 +46,9 @@ class ToyRunner:
                 continue
             job.progress(step + 1, request.steps, lambda: b"\xff\xd8preview")
         if isinstance(request, StampInput):
-            job.save("stamp.json", _stamp(request, job), "application/json")
-            job.save("copy.bin", job.inputs["picture"].read_bytes(), "application/octet-stream")
+            picture = job.inputs["picture"].read_bytes()
+            job.save("stamp.json", stamp(request, picture), "application/json")
+            job.save("copy.bin", picture, "application/octet-stream")
         if isinstance(request, ListenInput):
             job.save("sound.json", _heard(job), "application/json")
         del ballast
@@ -69,14 +70,14 @@ def content(seed: int, size: int) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
+def stamp(request: StampInput, picture: bytes) -> bytes:
+    """What a stamp tells of what the runner saw."""
+    return json.dumps({"sha256": hashlib.sha256(picture).hexdigest(), "request": request.model_dump()}).encode()
+
+
 def mark(job_id: str, attempt: int) -> bytes:
     """The first line of a marked file."""
     return f"{job_id} {attempt}\n".encode()
-
-
-def _stamp(request: StampInput, job: Job) -> bytes:
-    digest = hashlib.sha256(job.inputs["picture"].read_bytes()).hexdigest()
-    return json.dumps({"sha256": digest, "request": request.model_dump()}).encode()
 
 
 def _heard(job: Job) -> bytes:

@@ -128,6 +128,7 @@ async def _submitted(state: GatewayState, submission: Submission, files: Request
     """The receipt of the job. Its files lie in storage before its row is there, and go if none will be."""
     if not (files.contents or files.copies):
         return await state.submitter.submit(submission)
+    await state.submitter.announce_files(submission)
     await files.store(state.storage, submission.owner, submission.id)
     try:
         receipt = await state.submitter.submit(submission)
