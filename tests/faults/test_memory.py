@@ -12,6 +12,7 @@ import pytest
 from tests.faults.history import History
 from tests.faults.load import submit
 from tests.faults.rig import Member, Rig
+from tests.platform import wait_until
 
 Size = Callable[[int, int], int]
 LIMIT = 400_000_000  # bytes; a worker with its child needs half of it
@@ -47,8 +48,13 @@ class MemoryGroup:
         return int(counts["oom_kill"])
 
     def remove(self) -> None:
-        """It must be empty."""
-        self._folder.rmdir()
+        """Those that were in it have been killed; the last may still be on its way out."""
+        wait_until(self._is_removed, 30, f"the end of all in {self._folder}")
+
+    def _is_removed(self) -> bool:
+        with suppress(OSError):  # busy
+            self._folder.rmdir()
+        return not self._folder.exists()
 
 
 @pytest.fixture
