@@ -23,7 +23,7 @@ run: .venv/.local ## start everything on this machine and draw PROMPT="…" (ONC
 	@exec $(BIN)/python -m services.local --prompt "$(PROMPT)" --port $(PORT) $(if $(ONCE),--once)
 
 test: .venv/.test check ## lint, types, import contracts and all tests that need no GPU
-	@$(SHARED) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --ignore tests/faults
+	@$(SHARED) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --ignore tests/faults
 	@$(BIN)/python -m pytest $(addprefix tests/faults/test_,coordinators.py gateways.py judge.py mutants.py proxy.py slopes.py)  # alone: their leases are short
 
 hostile: .venv/.test ## the tests of bad input, counted by group
