@@ -146,7 +146,8 @@ class Guard(threading.Thread):
     def _round(self) -> None:
         with self._engine.begin() as connection:
             self._heed_quarantine(connection)
-            touch(connection, self._name, self._state)
+            if not touch(connection, self._name, self._state):
+                self._reported = {}  # it enters the fleet anew at the next look
             held = connection.execute(HELD, {"prefix": f"{self._name}/", "patience": CANCEL_PATIENCE}).all()
             forget_resident(connection, self._name, self._children.alive())
             unheard = connection.execute(

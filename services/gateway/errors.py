@@ -8,10 +8,12 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 
 from shared.errors import AtelierError, MethodNotAllowed, NotFound, Unavailable, ValidationFailed
 from shared.ids import new_id
@@ -107,19 +109,27 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
-        return problem(_of_status(error), request_id_of(request))
+        return problem(_of_status(request, error), request_id_of(request))
 
     @app.exception_handler(ClientDisconnect)
     async def _gone(request: Request, error: ClientDisconnect) -> Response:  # nobody reads it, and it is no bug of ours
         return problem(ValidationFailed("The request ended before its body did."), request_id_of(request))
 
 
-def _of_status(error: HTTPException) -> AtelierError:
+def _of_status(request: Request, error: HTTPException) -> AtelierError:
     headers = dict(error.headers or {})
     if error.status_code == 404:
         return NotFound("There is nothing at this address.", headers=headers)
     if error.status_code == 405:
-        return MethodNotAllowed("This address does not take that method.", headers=headers)
+        methods = {"Allow": ", ".join(sorted(_methods(request)))}
+        return MethodNotAllowed("This address does not take that method.", headers=methods)
     if error.status_code == 400:
         return ValidationFailed(str(error.detail))
     return Unavailable(str(error.detail), headers=headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """All that this address takes. Starlette names those of the first route that fits; a method often has its own."""
+    routes = iter_route_contexts(request.app.routes)
+    fit = (route for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in fit for method in route.methods or ()}

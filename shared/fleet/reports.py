@@ -40,9 +40,9 @@ def report(
     connection.execute(REPORT, values)
 
 
-def touch(connection: Connection, name: str, state: str) -> None:
-    """This worker is still alive."""
-    connection.execute(TOUCH, {"name": name, "state": state})
+def touch(connection: Connection, name: str, state: str) -> bool:
+    """This worker is still alive; False if it was silent for so long that it was dropped."""
+    return bool(connection.execute(TOUCH, {"name": name, "state": state}).rowcount)
 
 
 def report_resident(connection: Connection, name: str, details: dict[str, Any]) -> None:

@@ -210,6 +210,13 @@ def test_headers(platform: Platform, name: str) -> None:
         assert told["details"]["field"] == field
 
 
+@pytest.mark.hostile("H")
+def test_two_keys(platform: Platform) -> None:
+    sent = [("Idempotency-Key", "one"), ("Idempotency-Key", "other")]
+    told = refused(platform.client.post("/toys/play", json={}, headers=sent))
+    assert told["details"]["field"] == "Idempotency-Key"
+
+
 WAITS = ["-1", "1.5", "soon", "", "9" * 7, "1e3", "٣", "0x10"]
 
 
@@ -336,6 +343,13 @@ def test_methods(platform: Platform, method: str, path: str) -> None:
     else:
         refused(answer, 405)
         assert answer.headers["allow"]
+
+
+@pytest.mark.hostile("P")
+def test_what_an_address_takes_is_told_in_full(platform: Platform) -> None:
+    assert platform.client.patch("/jobs/x").headers["allow"] == "DELETE, GET"
+    assert platform.client.put("/uploads/x").headers["allow"] == "DELETE, GET, HEAD, OPTIONS, PATCH"
+    assert platform.client.post("/health").headers["allow"] == "GET"
 
 
 # R: more than anybody needs.

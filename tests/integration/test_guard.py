@@ -133,6 +133,18 @@ def test_models_that_cannot_be_looked_at(guard: Guard, engine: Engine, monkeypat
     wait_until(lambda: states(engine) == ["queued"], 10, "the lost job to be moved on")
 
 
+def test_a_worker_that_was_dropped_from_the_fleet(guard: Guard, engine: Engine) -> None:
+    """Postgres was away for so long that the janitor took the worker for gone: it enters anew, with its models."""
+    guard.start()
+    wait_until(lambda: reported(engine), 10, "the worker's first report")
+    with engine.begin() as db:
+        db.execute(text("TRUNCATE models"))
+        db.execute(text("DELETE FROM workers"))
+    wait_until(lambda: reported(engine), 10, "the worker in the fleet")
+    with engine.begin() as db:
+        assert "toy" in set(db.execute(text("SELECT family FROM models")).scalars())
+
+
 def test_a_child_that_keeps_a_lease_lives(guard: Guard, child: Process, engine: Engine) -> None:
     """One that works, and has a job besides that it does not know of."""
     for lease in ("-1 s", "60 s"):

@@ -35,9 +35,12 @@ def _preferences(request: Request) -> list[str]:
 
 def idempotency_key(request: Request) -> str | None:
     """The Idempotency-Key header, quoted as the draft has it or bare."""
-    text = request.headers.get("idempotency-key")
-    if text is None:
+    given = set(request.headers.getlist("idempotency-key"))
+    if not given:
         return None
+    if len(given) > 1:
+        raise ValidationFailed("Idempotency-Key is given twice, and not the same.", field="Idempotency-Key")
+    (text,) = given
     key = text[1:-1] if len(text) >= 2 and text[0] == text[-1] == '"' else text
     if not KEY.fullmatch(key):
         raise ValidationFailed("Idempotency-Key must be 1 to 255 visible ASCII characters.", field="Idempotency-Key")
