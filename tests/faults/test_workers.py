@@ -79,8 +79,8 @@ def test_killed_by_chance(rig: Rig, history: History, size: Size) -> None:
     seed = time.time_ns()
     print(f"chance has the seed {seed}")
     chance, turns = random.Random(seed), itertools.cycle(rig.members("worker"))
-    with keeping_busy(history, 6, steps=8, step_seconds=0.1):
-        while (lost := _lost(rig, history)) < size(3, 30):
+    with keeping_busy(history, 6, steps=8, step_seconds=0.05):
+        while (lost := _lost(rig, history)) < size(3, 30) or len(history.jobs) < size(0, 300):
             worker, kill = next(turns), chance.choice([child, parent, machine])
             job = _caught(rig, worker, lambda worker=worker, kill=kill: kill(worker))
             if kill is not child:
@@ -88,6 +88,8 @@ def test_killed_by_chance(rig: Rig, history: History, size: Size) -> None:
                 rig.supervise()
             wait_until(lambda job=job: not rig.postgres.rows(FIRST, job), 180, "the job to be taken away")
             print(f"{kill.__name__} of {worker.name}, {lost} were lost before")
+            more = len(history.jobs) + size(0, 8)
+            wait_until(lambda more=more: len(history.jobs) >= more, 180, "others to complete")
     history.ended()
     assert set(history.states().values()) == {"completed"}
     history.verify()
